@@ -1,0 +1,1 @@
+"""featlink's wire formats, sans I/O: bytes in, values out."""
