@@ -1,0 +1,37 @@
+"""The feature-map stream (T/AI part 4, deep feature maps): syntax, quantizers, packing, reader and writer."""
+
+from .events import Damage, Event, FeatureMap, SequenceEnd, SequenceStart, Tag
+from .map_encoder import MapEncoder, MapCoding
+from .packing import Packing
+from .presets import annex_b
+from .quantizers import CustomQuantizer, LogQuantizer, Quantizer, UniformQuantizer
+from .reader import StreamReader
+from .syntax import FeatMapHeader, PreQuantMode, Profile, RepackMode, SequenceHeader, TimeTag
+from .timing import TagMaker
+from .writer import StreamWriter
+
+__all__ = [
+    "CustomQuantizer",
+    "Damage",
+    "Event",
+    "FeatMapHeader",
+    "FeatureMap",
+    "LogQuantizer",
+    "MapEncoder",
+    "MapCoding",
+    "Packing",
+    "PreQuantMode",
+    "Profile",
+    "Quantizer",
+    "RepackMode",
+    "SequenceEnd",
+    "SequenceHeader",
+    "SequenceStart",
+    "StreamReader",
+    "StreamWriter",
+    "Tag",
+    "TagMaker",
+    "TimeTag",
+    "UniformQuantizer",
+    "annex_b",
+]

@@ -1,0 +1,219 @@
+"""From one complete feat_map_data() to its levels: checks first, decoding last, and what later maps may build on."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SettingsError, StreamError
+from ..video.nal import AccessUnit, split_access_units
+from ..video.picture_hash import has_md5
+from ..video.sps import Sps, check_sps, parse_sps
+from .events import FeatureMap
+from .heritage import Heritage, NotInheritableError, Resolved, packing_of
+from .packing import Packing, level_table
+from .quantizers import Levels
+from .syntax import MAX_PICTURE_PIXELS, FeatMapHeader
+
+#: Damage after which it is still known where the map begins and ends and what it would have set: only the map is lost.
+EXTENT_KNOWN = frozenset(
+    {
+        "hash-mismatch",
+        "bad-picture",
+        "no-reference",
+        "video-bit-depth",
+        "video-chroma",
+        "video-reordering",
+        "video-size",
+    }
+)
+#: Pixels of all open decoder sessions together; beyond, the one unused for longest is closed. A decoder holds up to 17
+#: pictures, so this bounds memory however many types a stream opens.
+MAX_SESSION_PIXELS = 2 * MAX_PICTURE_PIXELS
+
+
+class VideoDecoder(Protocol):
+    """One decoder session: access units in, luma out."""
+
+    def decode(self, access_unit: AccessUnit, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """The one picture of an access unit, uint8 [rows, columns]. Any StreamError ends the session."""
+
+    def close(self) -> None:
+        """Free the session."""
+
+
+#: Makes a session for pictures of (width, height).
+DecoderFactory = Callable[[int, int], VideoDecoder]
+
+
+@dataclass(eq=False)
+class _Session:
+    decoder: VideoDecoder | None
+    height: int
+    width: int
+    coded_pixels: int
+
+
+class MapDecoder:
+    """Decodes maps in stream order. Holds heritage and one video session per feat_type_id.
+
+    :param level_scaling: samples carry level * 255 / peak
+    :param new_decoder: None: check everything but the pixels, and give maps without levels
+    """
+
+    def __init__(self, level_scaling: bool, new_decoder: DecoderFactory | None) -> None:
+        self._level_scaling = level_scaling
+        self._new_decoder = new_decoder
+        self.heritage = Heritage()
+        self._sessions: OrderedDict[int, _Session] = OrderedDict()
+
+    def clear(self) -> None:
+        """After a loss of unknown extent: nothing that came before may be built on."""
+        self.heritage.clear()
+        for feat_type_id in list(self._sessions):
+            self._close(feat_type_id)
+
+    def close(self) -> None:
+        """Free all sessions."""
+        for feat_type_id in list(self._sessions):
+            self._close(feat_type_id)
+
+    def resolve(self, header: FeatMapHeader, offset: int) -> Resolved:
+        """Apply heritage.
+
+        :raises StreamError: ``no-inherit``
+        """
+        try:
+            return self.heritage.resolve(header)
+        except NotInheritableError as error:
+            raise StreamError("no-inherit", offset, str(error)) from None
+
+    def decode(
+        self, header: FeatMapHeader, offset: int, video: bytes, video_offset: int, zero_bytes: int,
+        tag_index: int | None, time_s: float | None,
+    ) -> FeatureMap:  # fmt: skip
+        """Check, decode and unpack a map.
+
+        :param offset: of the map's start code
+        :param video: video_codec_stream() without trailing zero bytes
+        :param video_offset: offset of its first byte
+        :raises StreamError: what is wrong; heritage and sessions are left as the damage allows, but where the
+            extent is not known (`EXTENT_KNOWN`) the caller must `clear`
+        """
+        resolved = self.resolve(header, offset)
+        units = split_access_units(memoryview(video), video_offset)
+        packing = self._packing(header, resolved, len(units), video_offset)
+        try:
+            session, size = self._session(header.feat_type_id, units, video_offset)
+            height, width = self._map_size(packing, session, video_offset)
+            levels = self._levels(header, packing, session, units, (height, width))
+        except StreamError as error:
+            self._close(header.feat_type_id)
+            if error.name in EXTENT_KNOWN:
+                self.heritage.remember(header, resolved)
+            raise
+        self.heritage.remember(header, resolved)
+        return FeatureMap(
+            offset=offset,
+            zero_bytes=zero_bytes,
+            header=header,
+            tag_index=tag_index,
+            time_s=time_s,
+            packing=packing,
+            shape=(height, width, packing.channels),
+            quantizer=resolved.quantizer,
+            partitions=resolved.partitions,
+            video=video,
+            pictures=len(units),
+            picture_size=size,
+            starts_session=units[0].is_irap and units[0].has_parameter_sets,
+            hashed=all(has_md5(unit) for unit in units),
+            levels=levels,
+        )
+
+    def _packing(self, header: FeatMapHeader, resolved: Resolved, pictures: int, offset: int) -> Packing:
+        planes = 2 if header.bit_depth == 16 else 1
+        if pictures % planes:
+            raise StreamError("picture-count", offset, f"{pictures} pictures, a 16-bit map has an even number")
+        try:
+            packing = packing_of(header, resolved.repack, pictures // planes)
+        except SettingsError as error:
+            raise StreamError("bad-tile", offset, str(error)) from None
+        expected = packing.picture_count(header.bit_depth)
+        if pictures != expected:
+            raise StreamError(
+                "picture-count", offset, f"{pictures} pictures, {packing.channels} channels need {expected}"
+            )
+        return packing
+
+    def _session(self, feat_type_id: int, units: list[AccessUnit], offset: int) -> tuple[_Session, tuple[int, int]]:
+        """The session that decodes these access units, with the size of its pictures; nothing is decoded yet."""
+        found: Sps | None = None
+        for unit in units:
+            for nal in unit.sps:
+                sps = parse_sps(nal)
+                check_sps(sps, nal.offset)
+                if found is not None and (sps.width, sps.height) != (found.width, found.height):
+                    raise StreamError("video-size", nal.offset, "the picture size changes within the map")
+                found = sps
+        if units[0].is_irap and units[0].has_parameter_sets:
+            assert found is not None
+            self._close(feat_type_id)
+            decoder = self._new_decoder(found.width, found.height) if self._new_decoder else None
+            session = _Session(decoder, found.height, found.width, found.coded_width * found.coded_height)
+            self._sessions[feat_type_id] = session
+            self._keep_within_budget()
+        elif feat_type_id in self._sessions:
+            session = self._sessions[feat_type_id]
+            self._sessions.move_to_end(feat_type_id)
+            if found is not None and (found.height, found.width) != (session.height, session.width):
+                raise StreamError("video-size", offset, "the picture size changes without an intra picture")
+        else:
+            raise StreamError(
+                "no-reference", offset, f"type {feat_type_id} goes on with pictures that were not received"
+            )
+        return session, (session.height, session.width)
+
+    @staticmethod
+    def _map_size(packing: Packing, session: _Session, offset: int) -> tuple[int, int]:
+        try:
+            return packing.map_size(session.height, session.width)
+        except SettingsError as error:
+            raise StreamError("bad-size", offset, str(error)) from None
+
+    def _levels(
+        self, header: FeatMapHeader, packing: Packing, session: _Session, units: list[AccessUnit], size: tuple[int, int]
+    ) -> Levels | None:
+        """Decode and unpack: uint8 or uint16 [H, W, C], stored as planes [C, H, W]."""
+        if session.decoder is None:
+            return None
+        table = None if header.bit_depth >= 8 else level_table(header.bit_depth, self._level_scaling)
+        picture = np.empty((session.height, session.width), np.uint8)
+        planes: list[NDArray[np.uint8]] = []
+        for k, unit in enumerate(units):
+            session.decoder.decode(unit, picture)
+            plane, index = divmod(k, packing.pictures)
+            if index == 0:  # only once a picture has proved good: an SPS may lie about the size
+                planes.append(np.empty((packing.channels, *size), np.uint8))
+            packing.unpack(picture if table is None else table[picture], index, planes[plane])
+        if len(planes) == 1:
+            return planes[0].transpose(1, 2, 0)
+        high, low = planes
+        whole = high.astype(np.uint16)
+        whole <<= 8
+        whole |= low
+        return whole.transpose(1, 2, 0)
+
+    def _keep_within_budget(self) -> None:
+        while len(self._sessions) > 1 and sum(s.coded_pixels for s in self._sessions.values()) > MAX_SESSION_PIXELS:
+            self._close(next(iter(self._sessions)))
+
+    def _close(self, feat_type_id: int) -> None:
+        session = self._sessions.pop(feat_type_id, None)
+        if session is not None and session.decoder is not None:
+            session.decoder.close()

@@ -1,0 +1,191 @@
+"""From a map to its feat_map_data(): quantize, pack into the encoder's own picture, encode, choose what to inherit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..bits import float_bits
+from ..errors import SettingsError
+from .packing import Packing, samples_of
+from .quantizers import CustomQuantizer, Levels, LogQuantizer, Quantizer, UniformQuantizer, as_levels
+from .syntax import FeatMapHeader, PreQuantMode, Profile, RepackMode
+
+#: Writers repeat parameter sets, an intra picture and explicit lists at least this often, or one loss is for ever.
+DEFAULT_REFRESH_S = 2.0
+
+
+class VideoEncoder(Protocol):
+    """One encoder session."""
+
+    def frame_buffer(self) -> NDArray[np.uint8]:
+        """The picture to fill: uint8 [rows, columns], rows possibly longer in memory."""
+
+    def encode_frame(self, intra: bool) -> bytes:
+        """The access unit of the picture in the buffer. Intra: an IDR picture behind parameter sets."""
+
+    def close(self) -> None:
+        """Free the session."""
+
+
+#: Makes a session for pictures of (width, height).
+EncoderFactory = Callable[[int, int], VideoEncoder]
+
+
+@dataclass(frozen=True, eq=False)
+class MapCoding:
+    """How the maps of one feat_type_id are coded.
+
+    :param feat_type_id: 0 to 255
+    :param bit_depth: 2, 4, 8, or 16 (profile standard-16, and a lossless encoder)
+    :param quantizer: of that depth; None for maps of integers
+    :param packing: for all maps of the type
+    :param continuous: P pictures may build on earlier maps; else every map starts with an intra picture
+    :param refresh_s: seconds between intra pictures and explicit parameters
+    """
+
+    feat_type_id: int
+    bit_depth: int
+    quantizer: Quantizer | None
+    packing: Packing
+    profile: Profile = Profile.STANDARD
+    level_scaling: bool = False
+    continuous: bool = True
+    refresh_s: float = DEFAULT_REFRESH_S
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.feat_type_id <= 255:
+            raise SettingsError(f"feat_type_id {self.feat_type_id} is not within 0..255")
+        depths = (2, 4, 8, 16) if self.profile is Profile.STANDARD_16 else (2, 4, 8)
+        if self.bit_depth not in depths:
+            raise SettingsError(f"depth {self.bit_depth} is not in profile {self.profile.value}: {depths}")
+        if self.quantizer is not None and self.quantizer.bit_depth != self.bit_depth:
+            raise SettingsError(f"the quantizer is for depth {self.quantizer.bit_depth}, the map has {self.bit_depth}")
+        if self.profile is Profile.INTERFACE:
+            if isinstance(self.quantizer, CustomQuantizer):
+                raise SettingsError("profile interface has no custom partitions")
+            if self.packing.mode is RepackMode.TILE and self.packing.channels > 4095:
+                raise SettingsError(f"profile interface holds 4095 tiled channels, found {self.packing.channels}")
+        if not self.refresh_s > 0:
+            raise SettingsError(f"refresh_s is {self.refresh_s}, expected above 0")
+
+
+class MapEncoder:
+    """Encodes the maps of one type, in order.
+
+    :param new_encoder: makes the video session, once per picture size
+    """
+
+    def __init__(self, settings: MapCoding, new_encoder: EncoderFactory) -> None:
+        self.settings = settings
+        self._new_encoder = new_encoder
+        self._encoder: VideoEncoder | None = None
+        self._map_size = (0, 0)
+        self._refreshed_s: float | None = None
+
+    def quantize(self, values: ArrayLike) -> Levels:
+        """Levels of a map of values, or the integers of a map of integers, checked.
+
+        :raises SettingsError: NaN, or integers beyond the depth
+        """
+        settings = self.settings
+        if settings.quantizer is not None:
+            return settings.quantizer.quantize(values)
+        integers = np.asarray(values)
+        if integers.dtype.kind not in "ui":
+            raise SettingsError(f"a map of integers is {integers.dtype}")
+        peak = (1 << settings.bit_depth) - 1
+        if integers.size and (int(integers.min()) < 0 or int(integers.max()) > peak):
+            raise SettingsError(f"integers from {integers.min()} to {integers.max()}, expected 0..{peak}")
+        return as_levels(integers, settings.bit_depth)
+
+    def encode(self, levels: Levels, time_s: float) -> tuple[FeatMapHeader, bytes]:
+        """Pack and encode one map.
+
+        :param levels: uint8 (uint16 at depth 16) [H, W, C], any strides
+        :param time_s: of the map, for the refresh; seconds on any clock that does not go back
+        :returns: what `StreamWriter.feat_map` takes
+        :raises SettingsError: the map does not fit the packing or the stream
+        :raises EncoderError: from the encoder; the next map starts anew
+        """
+        settings = self.settings
+        if levels.ndim != 3 or levels.shape[2] != settings.packing.channels:
+            raise SettingsError(f"a map is [H, W, {settings.packing.channels}], found {list(levels.shape)}")
+        planes = samples_of(levels, settings.bit_depth, settings.level_scaling)
+        refresh = self._refresh_due(time_s)
+        encoder = self._session(levels.shape[0], levels.shape[1])
+        refresh = refresh or self._refreshed_s is None
+        units: list[bytes] = []
+        try:
+            for plane in planes:
+                for picture in range(settings.packing.pictures):
+                    settings.packing.pack(plane, picture, encoder.frame_buffer())
+                    units.append(encoder.encode_frame(intra=not units and (refresh or not settings.continuous)))
+        except Exception:
+            self.close()
+            raise
+        if refresh:
+            self._refreshed_s = time_s
+        return self._header(explicit=refresh), b"".join(units)
+
+    def restart(self) -> None:
+        """The next map is a refresh: something before it was lost on the way."""
+        self._refreshed_s = None
+
+    def close(self) -> None:
+        """Free the video session; the next map opens another one and is a refresh."""
+        if self._encoder is not None:
+            self._encoder.close()
+        self._encoder = None
+        self._refreshed_s = None
+
+    def refresh_due(self, time_s: float) -> bool:
+        """Whether a map at that time will be a refresh."""
+        return self._encoder is None or self._refresh_due(time_s)
+
+    def _refresh_due(self, time_s: float) -> bool:
+        return self._refreshed_s is None or not 0 <= time_s - self._refreshed_s < self.settings.refresh_s
+
+    def _session(self, height: int, width: int) -> VideoEncoder:
+        if self._encoder is None or self._map_size != (height, width):
+            self.close()
+            self.settings.packing.check_limits(height, width)
+            rows, columns = self.settings.packing.picture_size(height, width)
+            self._encoder = self._new_encoder(columns, rows)
+            self._map_size = (height, width)
+        return self._encoder
+
+    def _header(self, explicit: bool) -> FeatMapHeader:
+        settings = self.settings
+        packing = settings.packing
+        header = FeatMapHeader(
+            profile=settings.profile,
+            feat_type_id=settings.feat_type_id,
+            feat_integer=int(settings.quantizer is None),
+            bit_depth_compact=settings.bit_depth.bit_length() - 2,
+            repack_mode=packing.mode,
+            feat_map_pad_h=packing.pad_h,
+            feat_map_pad_w=packing.pad_w,
+            repack_heritage_flag=int(not explicit),
+            repack_tile_h=packing.tile_h,
+            repack_tile_w=packing.tile_w,
+            repack_tile_c=packing.channels,
+        )
+        if explicit and packing.mode is not RepackMode.TILE:
+            # A stack in its own order would need no list, but after a loss a reader cannot know that none was sent.
+            order = range(packing.channels) if packing.order is None else packing.order
+            header.repack_order_list = np.array(order, np.uint32)
+        if isinstance(settings.quantizer, CustomQuantizer):
+            header.pre_quant_mode = PreQuantMode.CUSTOM
+            header.quant_heritage_flag = int(not explicit)
+            if explicit:
+                header.quant_partitions = settings.quantizer.partitions.view(np.uint32)
+        elif isinstance(settings.quantizer, LogQuantizer | UniformQuantizer):
+            logarithmic = isinstance(settings.quantizer, LogQuantizer)
+            header.pre_quant_mode = PreQuantMode.LOGARITHMIC if logarithmic else PreQuantMode.UNIFORM
+            header.max_feat_digit_bits = float_bits(settings.quantizer.max_feat_digit)
+        return header
