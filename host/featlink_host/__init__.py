@@ -1,0 +1,1 @@
+"""The far end: receive, decode, run the head; prepare models; report."""

@@ -1,0 +1,1 @@
+"""From a whole network to an extractor: split it, look at its feature maps, agree on quantizer and packing."""

@@ -1,0 +1,138 @@
+"""Run the backbone on real pictures and look at the feature map that comes out: shape, range, share of zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from featlink_codec.errors import FeatlinkError, SettingsError
+from featlink_codec.extractor import InputSettings
+from featlink_codec.extractor.preprocess import Preprocessor
+from featlink_codec.video.clip import Clip
+
+from .graph import Cut, one_line
+
+#: How many pictures are looked at unless told otherwise.
+DEFAULT_FRAMES = 32
+
+#: Told after each step: what is being done, how much of it is done, of how much.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a feature map looked like over some pictures.
+
+    :param tensor: its name
+    :param shape: the tensor's shape
+    :param minimum: smallest value
+    :param maximum: largest value: the quantizer's range
+    :param zeros: share of values that are exactly 0, 0..1
+    :param frames: pictures looked at
+    """
+
+    tensor: str
+    shape: tuple[int, ...]
+    minimum: float
+    maximum: float
+    zeros: float
+    frames: int
+
+
+def spread(count: int, frames: int) -> list[int]:
+    """Which of `count` pictures to look at: `frames` of them, or all if there are fewer, evenly, first to last."""
+    frames = min(frames, count)
+    if frames <= 1:
+        return [0] * frames
+    return [place * (count - 1) // (frames - 1) for place in range(frames)]
+
+
+def calibrate(
+    backbone: Path | str,
+    source: Clip,
+    settings: InputSettings,
+    frames: int = DEFAULT_FRAMES,
+    nearest: Sequence[Cut] = (),
+    progress: Progress | None = None,
+) -> Calibration:
+    """Run the backbone on pictures spread evenly over a source.
+
+    :param backbone: ONNX file with one input and one output, as `split_model` writes it
+    :param frames: how many pictures; all of them if the source has fewer
+    :param nearest: cuts to propose where the map turns out to be signed, e.g. ``graph.near(..., non_negative=True)``
+    :raises SettingsError: the map is signed, always zero, not finite, not float32 or of changing shape; or onnxruntime
+        refuses the model or the input
+    :raises FeatlinkError: the source cannot be read
+    """
+    if frames < 1:
+        raise SettingsError(f"frames: found {frames}, expected at least 1")
+    session = open_session(backbone)
+    output = session.get_outputs()[0].name
+    preprocess = Preprocessor(settings)
+    tensor = preprocess.new_tensor()
+    chosen = spread(source.count(), frames)
+    wanted = set(chosen)
+    low, high, zeros, values, seen = np.inf, -np.inf, 0, 0, 0
+    shape: tuple[int, ...] = ()
+    for picture in source:
+        if picture.number not in wanted:
+            continue
+        preprocess(picture.frame, tensor)
+        try:
+            (found,) = session.run([output], {settings.tensor: tensor})
+        except Exception as error:  # onnxruntime's errors share no base but Exception
+            raise SettingsError(f"{backbone}: cannot be run: {one_line(error)}") from None
+        if found.dtype != np.float32:
+            raise SettingsError(f"tensor {output!r}: found {found.dtype}, expected float32")
+        if shape and found.shape != shape:
+            raise SettingsError(f"tensor {output!r}: found shape {found.shape} after {shape}, expected one shape")
+        if not np.isfinite(found).all():
+            raise SettingsError(
+                f"tensor {output!r}: found NaN or infinity in picture {picture.number} of {source.path}"
+            )
+        shape = found.shape
+        low, high = min(low, float(found.min())), max(high, float(found.max()))
+        zeros += found.size - int(np.count_nonzero(found))
+        values += found.size
+        seen += 1
+        if progress:
+            progress("calibrate", seen, len(chosen))
+        if picture.number == chosen[-1]:
+            break
+    if not values:
+        raise FeatlinkError(f"{source.path}: none of its pictures could be looked at")
+    if low < 0:
+        raise SettingsError(_signed(output, low, nearest))
+    if high <= 0:
+        raise SettingsError(
+            f"tensor {output!r}: found nothing but zeros in {seen} pictures of {source.path}, expected other values too"
+        )
+    return Calibration(output, shape, low, high, zeros / values, seen)
+
+
+def open_session(model: Path | str) -> ort.InferenceSession:
+    """An onnxruntime session on the CPU with one thread: more were slower for networks this small.
+
+    :raises SettingsError: the model cannot be opened
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors; its warnings are about its own optimizer
+    try:
+        return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no base but Exception
+        raise SettingsError(f"{model}: onnxruntime cannot open it: {one_line(error)}") from None
+
+
+def _signed(tensor: str, low: float, nearest: Iterable[Cut]) -> str:
+    lines = "".join(f"\n    {cut}" for cut in nearest)
+    hint = f"the nearest:{lines}" if lines else "this network has no single-tensor cut there"
+    return (
+        f"tensor {tensor!r}: found values down to {low:.6g}, but the standard's quantizers take non-negative maps "
+        f"only: choose a cut after a ReLU; {hint}"
+    )
