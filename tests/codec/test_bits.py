@@ -85,7 +85,15 @@ def test_bad_strings_are_refused(raw):
 
 @pytest.mark.parametrize(
     ("kind", "size", "value"),
-    [("u", 3, 8), ("u", 3, -1), ("i", 3, 4), ("i", 3, -5), ("ue", None, -1), ("ue", None, 2**33), ("string", None, "a\0")],
+    [
+        ("u", 3, 8),
+        ("u", 3, -1),
+        ("i", 3, 4),
+        ("i", 3, -5),
+        ("ue", None, -1),
+        ("ue", None, 2**33),
+        ("string", None, "a\0"),
+    ],
 )
 def test_values_that_do_not_fit_are_refused(kind, size, value):
     with pytest.raises(SettingsError):

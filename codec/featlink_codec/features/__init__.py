@@ -1,7 +1,7 @@
 """The feature-map stream (T/AI part 4, deep feature maps): syntax, quantizers, packing, reader and writer."""
 
 from .events import Damage, Event, FeatureMap, SequenceEnd, SequenceStart, Tag
-from .map_encoder import MapEncoder, MapCoding
+from .map_encoder import MapCoding, MapEncoder
 from .packing import Packing
 from .presets import annex_b
 from .quantizers import CustomQuantizer, LogQuantizer, Quantizer, UniformQuantizer
@@ -17,8 +17,8 @@ __all__ = [
     "FeatMapHeader",
     "FeatureMap",
     "LogQuantizer",
-    "MapEncoder",
     "MapCoding",
+    "MapEncoder",
     "Packing",
     "PreQuantMode",
     "Profile",

@@ -13,28 +13,19 @@ from numpy.typing import NDArray
 from ..errors import SettingsError, StreamError
 from ..video.nal import AccessUnit, split_access_units
 from ..video.picture_hash import has_md5
-from ..video.sps import Sps, check_sps, parse_sps
+from ..video.sps import MAX_PIXELS, Sps, check_sps, parse_sps
 from .events import FeatureMap
 from .heritage import Heritage, NotInheritableError, Resolved, packing_of
 from .packing import Packing, level_table
 from .quantizers import Levels
-from .syntax import MAX_PICTURE_PIXELS, FeatMapHeader
+from .syntax import FeatMapHeader
 
 #: Damage after which it is still known where the map begins and ends and what it would have set: only the map is lost.
-EXTENT_KNOWN = frozenset(
-    {
-        "hash-mismatch",
-        "bad-picture",
-        "no-reference",
-        "video-bit-depth",
-        "video-chroma",
-        "video-reordering",
-        "video-size",
-    }
-)
+#: A bad or unhashed picture is not among it: whole maps may have gone under between two halves of pictures.
+EXTENT_KNOWN = frozenset({"no-reference", "video-bit-depth", "video-chroma", "video-reordering"})
 #: Pixels of all open decoder sessions together; beyond, the one unused for longest is closed. A decoder holds up to 17
 #: pictures, so this bounds memory however many types a stream opens.
-MAX_SESSION_PIXELS = 2 * MAX_PICTURE_PIXELS
+MAX_SESSION_PIXELS = 2 * MAX_PIXELS
 
 
 class VideoDecoder(Protocol):
@@ -64,13 +55,18 @@ class MapDecoder:
 
     :param level_scaling: samples carry level * 255 / peak
     :param new_decoder: None: check everything but the pixels, and give maps without levels
+    :param require_hash: refuse pictures without an MD5 hash from the first one on
     """
 
-    def __init__(self, level_scaling: bool, new_decoder: DecoderFactory | None) -> None:
+    def __init__(self, level_scaling: bool, new_decoder: DecoderFactory | None, require_hash: bool) -> None:
         self._level_scaling = level_scaling
+        self._require_hash = require_hash
         self._new_decoder = new_decoder
         self.heritage = Heritage()
         self._sessions: OrderedDict[int, _Session] = OrderedDict()
+        #: Types whose pictures carried hashes. A picture without one among them was cut short, and FFmpeg takes it for
+        #: whole; so such a type stays hashed to the end of the sequence, across its sessions.
+        self._hashed_types: set[int] = set()
 
     def clear(self) -> None:
         """After a loss of unknown extent: nothing that came before may be built on."""
@@ -108,6 +104,9 @@ class MapDecoder:
         resolved = self.resolve(header, offset)
         units = split_access_units(memoryview(video), video_offset)
         packing = self._packing(header, resolved, len(units), video_offset)
+        hashed = all(has_md5(unit) for unit in units)
+        if not hashed and (self._require_hash or header.feat_type_id in self._hashed_types):
+            raise StreamError("hash-missing", video_offset, "pictures without an MD5 where one is due")
         try:
             session, size = self._session(header.feat_type_id, units, video_offset)
             height, width = self._map_size(packing, session, video_offset)
@@ -118,6 +117,8 @@ class MapDecoder:
                 self.heritage.remember(header, resolved)
             raise
         self.heritage.remember(header, resolved)
+        if hashed:
+            self._hashed_types.add(header.feat_type_id)
         return FeatureMap(
             offset=offset,
             zero_bytes=zero_bytes,
@@ -132,7 +133,7 @@ class MapDecoder:
             pictures=len(units),
             picture_size=size,
             starts_session=units[0].is_irap and units[0].has_parameter_sets,
-            hashed=all(has_md5(unit) for unit in units),
+            hashed=hashed,
             levels=levels,
         )
 
@@ -174,6 +175,7 @@ class MapDecoder:
             if found is not None and (found.height, found.width) != (session.height, session.width):
                 raise StreamError("video-size", offset, "the picture size changes without an intra picture")
         else:
+            self.heritage.lists_may_be_lost = True  # pictures were, so lists may have been
             raise StreamError(
                 "no-reference", offset, f"type {feat_type_id} goes on with pictures that were not received"
             )

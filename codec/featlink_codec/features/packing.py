@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SettingsError
+from ..video.sps import MAX_PIXELS, MAX_SIDE
 from .quantizers import Levels, level_dtype
-from .syntax import MAX_CHANNELS, MAX_MAP_SAMPLES, MAX_PICTURE_PIXELS, MAX_SIDE, RepackMode
+from .syntax import MAX_CHANNELS, MAX_MAP_SAMPLES, RepackMode
 
 #: Pads are u(3).
 MAX_PAD = 7
@@ -94,9 +95,9 @@ class Packing:
         if height < 1 or width < 1:
             raise SettingsError(f"a map of {height} x {width}")
         rows, columns = self.picture_size(height, width)
-        if max(rows, columns) > MAX_SIDE or rows * columns > MAX_PICTURE_PIXELS:
+        if max(rows, columns) > MAX_SIDE or rows * columns > MAX_PIXELS:
             raise SettingsError(
-                f"a picture of {rows} x {columns}: sides go to {MAX_SIDE}, the picture to {MAX_PICTURE_PIXELS} pixels"
+                f"a picture of {rows} x {columns}: sides go to {MAX_SIDE}, the picture to {MAX_PIXELS} pixels"
             )
         if height * width * self.channels > MAX_MAP_SAMPLES:
             raise SettingsError(f"a map of {height} x {width} x {self.channels}: at most {MAX_MAP_SAMPLES} samples")

@@ -65,6 +65,8 @@ class StreamReader:
     :param profile: as agreed with the writer; it is not in the stream
     :param level_scaling: likewise
     :param decode: False: check everything but the pixels, maps come without levels
+    :param require_hash: refuse maps whose pictures carry no MD5: without one most damage to video passes unseen. A type
+        that has been hashed must stay so in any case
     :param new_decoder: makes a video decoder for (width, height); PyAV where left out
     :param max_map_bytes: a map, or zero bytes between structures, beyond this are damage
     """
@@ -75,12 +77,13 @@ class StreamReader:
         level_scaling: bool = False,
         *,
         decode: bool = True,
+        require_hash: bool = False,
         new_decoder: DecoderFactory | None = None,
         max_map_bytes: int = DEFAULT_MAX_MAP_BYTES,
     ) -> None:
         self._profile = profile
         self._max_map_bytes = max_map_bytes
-        self._decoder = MapDecoder(level_scaling, (new_decoder or _pyav_decoder) if decode else None)
+        self._decoder = MapDecoder(level_scaling, (new_decoder or _pyav_decoder) if decode else None, require_hash)
         self._clock = Clock()
         self._state = _State.START
         self._buffer = bytearray()

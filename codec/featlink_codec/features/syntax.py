@@ -25,9 +25,7 @@ FEAT_MAP_START_CODE = 0x000000E3
 INTERVAL_UNIT_S = 0.01
 #: Longest interval that a time tag can hold, in units of 0.01 s.
 MAX_INTERVAL_TIME = (1 << 15) - 1
-#: Sides of a picture, pixels of a picture and samples of a map beyond these are refused before anything is allocated.
-MAX_SIDE = 8192
-MAX_PICTURE_PIXELS = 1 << 26
+#: Samples of a map, H * W * C; more is refused before anything is allocated. Pictures have limits of their own.
 MAX_MAP_SAMPLES = 1 << 28
 #: total_order_number and repack_tile_c are u(16).
 MAX_CHANNELS = 65535

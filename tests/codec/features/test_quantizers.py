@@ -23,7 +23,7 @@ def rows(vectors):
 
 
 def test_all_1512_intervals_of_annex_b(vectors):
-    """The equation's bounds agree with every printed row within 0.0001 inclusive, and the thresholds are those bounds."""
+    """The equation's bounds agree with every row within 0.0001 inclusive, and the thresholds are those bounds."""
     table = rows(vectors)
     assert len(table) == 1512
     for row in table:
@@ -65,7 +65,9 @@ def uniform_as_printed(x, maximum, peak):
 @given(positive, depths, st.lists(st.floats(width=32, allow_nan=False), max_size=30))
 def test_uniform_levels_are_the_equation(maximum, depth, values):
     quantizer = UniformQuantizer(maximum, depth)
-    near = [math.nextafter(float(t), d) for t in quantizer.thresholds[:: max(1, quantizer.peak // 40)] for d in (0, 1e39)]
+    near = [
+        math.nextafter(float(t), d) for t in quantizer.thresholds[:: max(1, quantizer.peak // 40)] for d in (0, 1e39)
+    ]
     x = np.array([*values, *near, 0.0, -0.0, math.inf, -math.inf, maximum], np.float64).astype(np.float32)
     x = np.concatenate([x, quantizer.thresholds[:500], np.nextafter(quantizer.thresholds[:500], np.float32(-1))])
     expected = [uniform_as_printed(v, maximum, quantizer.peak) if v != -math.inf else 0 for v in x.tolist()]
@@ -85,7 +87,10 @@ def test_log_thresholds_are_the_smallest_binary32_not_below_the_bound(maximum, d
 @given(st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=3, max_size=3, unique=True).map(sorted))
 def test_custom_levels_count_the_bounds_strictly_below(bounds):
     quantizer = CustomQuantizer(np.array(bounds, np.float32), 2)
-    x = np.array([v for b in bounds for v in (b, np.nextafter(np.float32(b), np.float32(1e38)))] + [-math.inf, math.inf], np.float32)
+    x = np.array(
+        [v for b in bounds for v in (b, np.nextafter(np.float32(b), np.float32(1e38)))] + [-math.inf, math.inf],
+        np.float32,
+    )
     assert quantizer.quantize(x).tolist() == [sum(b < v for b in bounds) for v in x.tolist()]
 
 

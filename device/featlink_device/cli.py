@@ -1,0 +1,128 @@
+"""The command line of the camera: `featlink-device`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from featlink_codec.errors import FeatlinkError
+from featlink_codec.files import write_whole
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="What runs on a featlink camera: pictures in, a feature-map stream out.",
+)
+
+
+@app.callback()
+def _device() -> None:
+    """What runs on a featlink camera: pictures in, a feature-map stream out."""
+
+
+@app.command()
+def run(
+    extractor: Annotated[
+        Path, typer.Option(help="Folder of the extractor, as `featlink-host prepare split` wrote it.")
+    ],
+    source: Annotated[str, typer.Option(help="Video file, image, folder of images, or V4L2 device (/dev/video0).")],
+    out: Annotated[
+        str, typer.Option(help="File for the stream (NAME.part until it is whole), or - for standard output.")
+    ],
+    fps: Annotated[float, typer.Option(min=0.01, help="Pictures a second, of folders and cameras.")] = 10.0,
+    paced: Annotated[
+        bool, typer.Option("--paced", help="Play a clip at its own pace and drop what comes too fast.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many pictures.")] = None,
+    queue: Annotated[int, typer.Option(min=2, max=64, help="Tensors that may wait between two stages.")] = 4,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of the backbone.")] = 1,
+    stats: Annotated[Path | None, typer.Option(help="Write the run's figures to this file, as JSON.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON lines on standard error.")] = False,
+) -> None:
+    """Send the feature maps of a source as a feature-map stream.
+
+    Once a second a line on standard error says the rate, the frames a second and how many tensors wait. Ctrl-C ends the
+    stream properly. Exit code 0: the stream is whole; 2: it could not be made, and no file is left behind.
+    """
+    # The heavy libraries are loaded only by the command that needs them.
+    from .pipeline import Pipeline
+    from .sink import open_sink
+    from .source import open_source
+    from .stats import RateMeter
+
+    pictures = open_source(source, fps=fps, paced=paced, limit=limit)
+    total = len(pictures)
+    sink = open_sink(out)
+    try:
+        pipeline = Pipeline(extractor, pictures, sink, queue_depth=queue, threads=threads)
+    except BaseException:
+        sink.abort()
+        raise
+    meter = RateMeter(pipeline.stats)
+    console = Console(stderr=True)
+    shown = console.is_terminal and not as_json
+
+    def interrupted(_signal: int, _frame: FrameType | None) -> None:
+        pipeline.stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C ends it at once
+
+    signal.signal(signal.SIGINT, interrupted)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not shown, transient=True) as progress:
+        task = progress.add_task("maps", total=total or None)
+
+        def every_second() -> None:
+            progress.update(task, completed=pipeline.stats.maps)
+            waiting = pipeline.queue_depths
+            line = {**meter.sample(), "waiting": waiting, "dropped": pipeline.stats.frames_dropped}
+            _say(console, as_json, "rate", line, _rate_line(line))
+
+        figures = pipeline.run(every_second).summary()
+    if stats is not None:
+        write_whole(stats, json.dumps(figures, indent=1))
+    text = (
+        f"{figures['maps']} maps, {figures['bytes']} bytes ({figures['bytes'] / figures['maps']:.0f} a map) in "
+        f"{figures['seconds']:.1f} s ({figures['fps']:.1f} fps), {figures['frames_dropped']} frames dropped"
+    )
+    _say(console, as_json, "done", figures, text)
+
+
+def _rate_line(line: dict[str, Any]) -> str:
+    waiting = "+".join(map(str, line["waiting"]))
+    return (
+        f"{line['seconds']:6.1f} s  {line['maps']:6.0f} maps  {line['fps']:6.1f} fps  {line['kbps']:8.1f} kbit/s  "
+        f"{line['bytes_per_map']:7.0f} B/map  waiting {waiting}  dropped {line['dropped']}"
+    )
+
+
+def _say(console: Console, as_json: bool, event: str, figures: dict[str, Any], text: str) -> None:
+    if as_json:
+        sys.stderr.write(json.dumps({"event": event, **figures}) + "\n")
+    else:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is one line on standard error and exit code 2."""
+    try:
+        app()
+    except FeatlinkError as error:
+        sys.stderr.write(f"featlink-device: {error}\n")
+        sys.exit(2)
+    except OSError as error:
+        sys.stderr.write(f"featlink-device: {error.filename or 'system'}: {error.strerror}\n")
+        sys.exit(2)

@@ -1,0 +1,209 @@
+"""capture -> preprocess -> backbone -> quantize + pack -> HEVC -> stream, in three threads with short queues.
+
+Arrays go round: a stage takes a free one, fills it and hands it on, so nothing is allocated per frame. A source that
+cannot wait (a camera) loses pictures when no array is free; they are counted.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featlink_codec.errors import FeatlinkError, SettingsError
+from featlink_codec.extractor import ExtractorSettings, MapSettings
+from featlink_codec.extractor.coding import map_coding, x265_settings
+from featlink_codec.extractor.preprocess import Preprocessor
+from featlink_codec.features import LogQuantizer, MapEncoder, Profile, StreamWriter, TagMaker, UniformQuantizer
+from featlink_codec.video.x265 import X265Encoder
+
+from .backbone import Backbone
+from .sink import Sink
+from .source import Source
+from .stats import PipelineStats
+
+#: Tensors on their way between two stages.
+DEFAULT_QUEUE = 4
+
+
+@dataclass(frozen=True, eq=False)
+class _Item:
+    """A filled array and the time of its picture, in seconds since 1970."""
+
+    array: NDArray[np.generic]
+    time_s: float
+
+
+class _Belt:
+    """A queue of filled arrays and the free ones that go back."""
+
+    def __init__(self, arrays: list[NDArray[np.generic]]) -> None:
+        self.free: queue.SimpleQueue[NDArray[np.generic]] = queue.SimpleQueue()
+        self.filled: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        for array in arrays:
+            self.free.put(array)
+
+
+class Pipeline:
+    """One camera's way from pictures to stream.
+
+    :param folder: the extractor
+    :param source: of pictures
+    :param sink: of bytes; committed or aborted before `run` returns
+    :param queue_depth: arrays between two stages
+    :param threads: of onnxruntime, within an operator
+    :raises FeatlinkError: the extractor or its backbone cannot be used
+    """
+
+    def __init__(
+        self, folder: Path, source: Source, sink: Sink, *, queue_depth: int = DEFAULT_QUEUE, threads: int = 1
+    ) -> None:
+        self.settings = ExtractorSettings.load(folder, parts=("backbone",))
+        if len(self.settings.maps) != 1:
+            raise SettingsError(f"{folder}: {len(self.settings.maps)} maps, the pipeline sends one")
+        self._map: MapSettings = self.settings.maps[0]
+        self._source = source
+        self._sink = sink
+        self._preprocess = Preprocessor(self.settings.input)
+        self._backbone = Backbone(folder / self.settings.models.backbone, threads)
+        channels_first = self._map.layout == "NCHW"
+        size = (self._map.height, self._map.width)
+        shape = (1, self._map.channels, *size) if channels_first else (1, *size, self._map.channels)
+        self._axes = (1, 2, 0) if channels_first else (0, 1, 2)
+        self._coding = map_coding(self._map, self.settings.video)
+        self._images = _Belt([self._preprocess.new_tensor() for _ in range(queue_depth)])
+        self._features = _Belt([self._backbone.new_output(shape) for _ in range(queue_depth)])
+        self.stats = PipelineStats()
+        self._stop = threading.Event()
+        self._failure: BaseException | None = None
+
+    @property
+    def queue_depths(self) -> tuple[int, int]:
+        """Arrays that wait for the backbone, and for the encoder."""
+        return self._images.filled.qsize(), self._features.filled.qsize()
+
+    def stop(self) -> None:
+        """Take no more pictures; what is under way is finished and the stream ended."""
+        self._stop.set()
+
+    def run(self, every_second: Callable[[], None] = lambda: None) -> PipelineStats:
+        """Run until the source ends, `stop`, or an error. The sink is committed, or aborted on an error.
+
+        :param every_second: called about once a second, in the calling thread
+        :raises FeatlinkError: from any stage
+        """
+        stages = (self._capture, self._infer, self._encode)
+        threads = [
+            threading.Thread(target=self._guard, args=(stage,), name=stage.__name__, daemon=True) for stage in stages
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads):
+                threads[-1].join(timeout=1.0)
+                every_second()
+        except BaseException:
+            self._fail(KeyboardInterrupt())
+            threads[-1].join(timeout=5.0)  # so that nobody writes to the sink any more
+            self._sink.abort()
+            raise
+        if self._failure is not None:
+            self._sink.abort()
+            raise self._failure
+        self._sink.commit()
+        return self.stats
+
+    def _guard(self, stage: Callable[[], None]) -> None:
+        try:
+            stage()
+        except BaseException as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error
+        self._stop.set()
+        # Wake whoever waits: for an array that will not come back, or for one that will not be filled.
+        for belt in (self._images, self._features):
+            belt.filled.put(None)
+            belt.free.put(np.empty(0))
+
+    def _capture(self) -> None:
+        stages = self.stats.stages
+        pictures = iter(self._source)
+        while not self._stop.is_set():
+            with stages["capture"].timed():
+                picture = next(pictures, None)
+            if picture is None:
+                break
+            self.stats.frames_captured += 1
+            try:
+                image = self._images.free.get(block=not self._source.live)
+            except queue.Empty:
+                self.stats.frames_dropped += 1
+                continue
+            if self._failure is not None:
+                return
+            with stages["preprocess"].timed():
+                self._preprocess(picture.frame, image.view(np.float32))
+            self._images.filled.put(_Item(image, self._source.epoch_s + picture.time_s))
+        self._images.filled.put(None)
+
+    def _infer(self) -> None:
+        while (item := self._images.filled.get()) is not None:
+            features = self._features.free.get()
+            if self._failure is not None:
+                return
+            with self.stats.stages["backbone"].timed():
+                self._backbone.run(item.array.view(np.float32), features)
+            self._images.free.put(item.array)
+            self._features.filled.put(_Item(features, item.time_s))
+        self._features.filled.put(None)
+
+    def _encode(self) -> None:
+        video = self.settings.video
+        coder = MapEncoder(self._coding, lambda width, height: X265Encoder(x265_settings(video, width, height)))
+        writer = StreamWriter(Profile(video.profile), self.settings.extractor.feat_extractor_id, live=True)
+        tags = TagMaker()
+        stages = self.stats.stages
+        self._write(writer.start())
+        try:
+            while (item := self._features.filled.get()) is not None:
+                universal = coder.refresh_due(item.time_s)
+                with stages["quantize"].timed():
+                    levels = coder.quantize(self._checked(item.array[0].transpose(self._axes)))
+                self._features.free.put(item.array)
+                with stages["encode"].timed():
+                    header, access_units = coder.encode(levels, item.time_s)
+                with stages["write"].timed():
+                    self._write(
+                        writer.time_tag(tags.tag(item.time_s, universal)) + writer.feat_map(header, access_units)
+                    )
+                self.stats.maps += 1
+            if self._failure is None:
+                if self.stats.maps == 0:
+                    raise FeatlinkError("the source gave no picture: there is nothing to send")
+                self._write(writer.end())
+        finally:
+            coder.close()
+
+    def _checked(self, features: NDArray[np.generic]) -> NDArray[np.generic]:
+        """The standard's quantizers take maps without negative values; a map with some was cut at the wrong place."""
+        if (
+            isinstance(self._coding.quantizer, UniformQuantizer | LogQuantizer)
+            and (lowest := float(features.min())) < 0
+        ):
+            raise FeatlinkError(
+                f"tensor {self._map.tensor} holds {lowest:g}: the standard's quantizers take non-negative maps, "
+                "so split behind a ReLU (`featlink-host prepare split` lists such cuts)"
+            )
+        return features
+
+    def _write(self, data: bytes) -> None:
+        self._sink.write(data)
+        self.stats.bytes_out += len(data)
