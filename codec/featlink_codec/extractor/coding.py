@@ -8,7 +8,7 @@ from ..features.map_encoder import MapCoding
 from ..features.packing import Packing
 from ..features.quantizers import CustomQuantizer, LogQuantizer, Quantizer, UniformQuantizer
 from ..features.syntax import Profile, RepackMode
-from ..video.x265 import X265Settings
+from ..video.x265_settings import X265Settings
 from .maps import MapSettings
 from .settings import VideoSettings
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from ..errors import SettingsError
 from ..video.sps import MAX_SIDE
+from ..video.x265_settings import PRESETS
 from .fields import (
     FILE_NAME,
     SHA256,
@@ -41,20 +42,6 @@ FORMAT_VERSION = 1
 Part = Literal["backbone", "head", "whole", "task"]
 #: What an end that has the whole folder checks; a camera needs only the backbone.
 PARTS: tuple[Part, ...] = ("backbone", "head", "task")
-
-#: Presets of x265, fastest first.
-PRESETS = (
-    "ultrafast",
-    "superfast",
-    "veryfast",
-    "faster",
-    "fast",
-    "medium",
-    "slow",
-    "slower",
-    "veryslow",
-    "placebo",
-)
 
 
 @dataclass(frozen=True)
@@ -139,7 +126,7 @@ class VideoSettings:
     #: lossy coding says exactly one of the two
     qp: Annotated[int | None, Integer(0, 51)] = None
     crf: Annotated[float | None, Number(low=0, high=51)] = None
-    preset: Annotated[str, Choice(*PRESETS)] = "ultrafast"
+    preset: Annotated[str, Choice(*PRESETS)] = "superfast"
     #: samples = level * 255 / peak instead of the levels themselves
     level_scaling: Annotated[bool, Flag()] = False
     #: continuous sessions: seconds between intra pictures with parameter sets and explicit lists

@@ -18,7 +18,7 @@ from .events import FeatureMap
 from .heritage import Heritage, NotInheritableError, Resolved, packing_of
 from .packing import Packing, level_table
 from .quantizers import Levels
-from .syntax import FeatMapHeader
+from .syntax import MAX_CHANNELS, FeatMapHeader
 
 #: Damage after which it is still known where the map begins and ends and what it would have set: only the map is lost.
 #: A bad or unhashed picture is not among it: whole maps may have gone under between two halves of pictures.
@@ -102,7 +102,7 @@ class MapDecoder:
             extent is not known (`EXTENT_KNOWN`) the caller must `clear`
         """
         resolved = self.resolve(header, offset)
-        units = split_access_units(memoryview(video), video_offset)
+        units = split_access_units(memoryview(video), video_offset, _most_pictures(header, resolved))
         packing = self._packing(header, resolved, len(units), video_offset)
         hashed = all(has_md5(unit) for unit in units)
         if not hashed and (self._require_hash or header.feat_type_id in self._hashed_types):
@@ -219,3 +219,11 @@ class MapDecoder:
         session = self._sessions.pop(feat_type_id, None)
         if session is not None and session.decoder is not None:
             session.decoder.close()
+
+
+def _most_pictures(header: FeatMapHeader, resolved: Resolved) -> int:
+    """More pictures than these are wrong, however many the video holds."""
+    if resolved.repack is None:
+        return MAX_CHANNELS * 2
+    # one more, so that the message can say that there are too many
+    return packing_of(header, resolved.repack, 0).picture_count(header.bit_depth) + 1

@@ -1,0 +1,126 @@
+"""What people type: `uv run invoke --list`. Thin: the work is done by the packages' own command lines."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from invoke import Context, Exit, task
+
+ROOT = Path(__file__).parent
+OUT = ROOT / "out"
+CODE = "codec device host tests tasks.py"
+
+
+@task
+def demo(c: Context, source: str = "", out: str = "out/demo", lossless: bool = False, qp: int = -1) -> None:
+    """A street video goes in, detections and a report come out: camera and host as two processes with a pipe between.
+
+    --source takes a video file, an image, a folder of images or a V4L2 camera; the default is a street clip.
+    """
+    from featlink_host.demo import demo_source_clip
+
+    folder = ROOT / out
+    extractor, stats = folder / "extractor", folder / "device-stats.json"
+    clip = source or str(demo_source_clip())
+    camera = clip.startswith("/dev/")
+    folder.mkdir(parents=True, exist_ok=True)
+    stats.unlink(missing_ok=True)
+    # A camera is not there to be looked at twice: its range is taken from the street clip.
+    coding = (["--lossless"] if lossless else []) + (["--qp", str(qp)] if qp >= 0 else [])
+    calibrate = [] if camera else ["--source", clip]
+    _run(["featlink-host", "prepare", "demo", "--out", str(extractor), "--force", *calibrate, *coding])
+    device = ["featlink-device", "run", "--extractor", str(extractor), "--source", clip, "--out", "-", "--stats", str(stats)]
+    host = ["featlink-host", "run", "-", "--extractor", str(extractor), "--out", str(folder), "--device-stats", str(stats)]
+    if camera:
+        device += ["--limit", "250"]
+    else:
+        host += ["--compare", clip]
+    with subprocess.Popen(_command(device), stdout=subprocess.PIPE) as sending:
+        receiving = subprocess.run(_command(host), stdin=sending.stdout, check=False)
+        assert sending.stdout is not None
+        sending.stdout.close()  # a host that stopped early ends the device
+        sent = sending.wait()
+    if sent or receiving.returncode:
+        raise Exit(f"device: exit code {sent}, host: exit code {receiving.returncode}", code=sent or receiving.returncode)
+    print(f"report: {folder / 'report.html'}")
+
+
+@task(help={"k": "only tests whose names match", "fast": "leave out the end-to-end tests"})
+def test(c: Context, k: str = "", fast: bool = False) -> None:
+    """Run the tests."""
+    selected = f" -k '{k}'" if k else ""
+    c.run(f"{sys.executable} -m pytest{selected}" + (" -m 'not endtoend'" if fast else ""), pty=sys.stdout.isatty())
+
+
+@task
+def lint(c: Context) -> None:
+    """Linter and formatter, without changing anything."""
+    c.run(f"ruff check {CODE}")
+    c.run(f"ruff format --check {CODE}")
+
+
+@task
+def types(c: Context) -> None:
+    """The type check: strict for codec."""
+    c.run("mypy")
+
+
+@task(pre=[lint, types, test])
+def check(c: Context) -> None:
+    """Everything that CI runs."""
+
+
+@task
+def fuzz(c: Context, minutes: float = 10.0) -> None:
+    """Coverage-guided fuzzing of the stream reader. Findings are copied to out/fuzz."""
+    OUT.mkdir(exist_ok=True)
+    findings = OUT / "fuzz"
+    findings.mkdir(exist_ok=True)
+    c.run(
+        f"uv run --with atheris python tests/fuzz/fuzz_reader.py -max_total_time={round(minutes * 60)} "
+        f"-artifact_prefix={findings}/ tests/fuzz/corpus"
+    )
+
+
+@task
+def lock(c: Context) -> None:
+    """Resolve anew and write the pins to pyproject.toml (uv.lock itself names hosts and is not kept)."""
+    pyproject = ROOT / "pyproject.toml"
+    text = pyproject.read_text()
+    pins = re.compile(r"(?s)constraint-dependencies = \[.*?\]\n")
+    if not pins.search(text):
+        raise Exit("pyproject.toml has no constraint-dependencies")
+    with tempfile.TemporaryDirectory() as name:
+        # Resolved in a copy without pins, so that a failure leaves everything as it is.
+        folder = Path(name)
+        (folder / "pyproject.toml").write_text(pins.sub("constraint-dependencies = []\n", text))
+        for member in ("codec", "device", "host"):
+            (folder / member).mkdir()
+            shutil.copy(ROOT / member / "pyproject.toml", folder / member)
+        c.run(f"uv --directory {folder} lock --quiet")
+        exported = c.run(
+            f"uv --directory {folder} export --frozen --all-packages --all-groups --all-extras --no-hashes --no-emit-workspace "
+            "--no-annotate --no-header",
+            hide=True,
+        )
+    assert exported is not None
+    lines = sorted(line.strip() for line in exported.stdout.splitlines() if "==" in line)
+    listed = "".join(f'    "{line.replace(chr(34), chr(39))}",\n' for line in lines)
+    pyproject.write_text(pins.sub(lambda _: f"constraint-dependencies = [\n{listed}]\n", text))
+    print(f"{len(lines)} pins")
+
+
+def _command(words: list[str]) -> list[str]:
+    """The command from the environment that runs this, whatever PATH says."""
+    return [str(Path(sys.executable).parent / words[0]), *words[1:]]
+
+
+def _run(words: list[str]) -> None:
+    code = subprocess.run(_command(words), check=False).returncode
+    if code:
+        raise Exit(f"{words[0]}: exit code {code}", code=code)
