@@ -153,7 +153,7 @@ def run(
 
 
 def _summary(result: RunResult, out: Path) -> dict[str, Any]:
-    maps = len(result.records)
+    maps = result.maps
     return {
         "maps": maps,
         "bytes": result.stream_bytes,

@@ -18,14 +18,22 @@ from featlink_codec.files import whole_file, write_whole
 EXIT_WHOLE = 0
 EXIT_REFUSED = 2
 EXIT_LOST = 3
+#: Errors that an index lists; a hostile stream could make one out of every few bytes.
+MAX_ERRORS = 10_000
 #: Samples converted at a time: an int32 or float32 copy of a whole map could be a gigabyte.
 _BLOCK = 1 << 20
 
 
 class StreamIndex:
-    """index.json in the making: what a stream holds and what of it was lost."""
+    """index.json in the making: what a stream holds and what of it was lost.
 
-    def __init__(self) -> None:
+    :param errors_only: keep no list of tags and maps: for streams that may go on for months
+    """
+
+    def __init__(self, *, errors_only: bool = False) -> None:
+        self._errors_only = errors_only
+        #: Damage beyond MAX_ERRORS is counted only.
+        self.errors_left_out = 0
         self.stream: dict[str, Any] = {}
         self.time_tags: list[dict[str, Any]] = []
         self.maps: list[dict[str, Any]] = []
@@ -42,14 +50,16 @@ class StreamIndex:
             case SequenceStart():
                 self.stream["applied_video_codec"] = int(event.header.applied_video_codec)
                 self.stream["feat_extractor_id"] = event.header.feat_extractor_id
-            case Tag():
+            case Tag() if not self._errors_only:
                 self.time_tags.append(_describe_tag(event))
-            case FeatureMap():
+            case FeatureMap() if not self._errors_only:
                 self.maps.append({"k": len(self.maps), **_describe_map(event)})
             case Damage():
                 error = event.error
-                entry = {"name": error.name, "offset": error.offset, "text": error.text}
-                self.errors.append(entry if event.map_offset is None else {**entry, "map_offset": event.map_offset})
+                entry: dict[str, Any] = {"name": error.name, "offset": error.offset, "text": error.text}
+                if event.map_offset is not None:
+                    entry["map_offset"] = event.map_offset
+                self._blame(entry)
             case SequenceEnd():
                 self.stream["end_offset"] = event.offset
 
@@ -57,6 +67,12 @@ class StreamIndex:
         """The stream as a whole cannot be read."""
         self.refused = True
         self.errors.append({"name": error.name, "offset": error.offset, "text": error.text})
+
+    def _blame(self, entry: dict[str, Any]) -> None:
+        if len(self.errors) < MAX_ERRORS:
+            self.errors.append(entry)
+        else:
+            self.errors_left_out += 1
 
     @property
     def exit_code(self) -> int:
@@ -71,6 +87,7 @@ class StreamIndex:
             "time_tags": self.time_tags,
             "maps": self.maps,
             "errors": self.errors,
+            "errors_left_out": self.errors_left_out,
         }
 
 

@@ -24,6 +24,9 @@ from .decode import StreamIndex, follow
 from .detector import Detection, SsdDetector
 from .head import Head
 
+#: Maps that a report can speak of. A host may run for months: memory must not grow with every map.
+MAX_RECORDS = 20_000
+
 
 @dataclass(frozen=True)
 class MapRecord:
@@ -49,8 +52,12 @@ class MapRecord:
 class RunResult:
     """A whole run."""
 
+    #: the first MAX_RECORDS maps; `detections.jsonl` has them all
     records: list[MapRecord] = field(default_factory=list)
-    index: StreamIndex = field(default_factory=StreamIndex)
+    #: all maps that came out
+    maps: int = 0
+    #: what was lost
+    index: StreamIndex = field(default_factory=lambda: StreamIndex(errors_only=True))
     #: all bytes that came, headers, tags and end code included
     stream_bytes: int = 0
     #: the first picture of the first map, as the camera's encoder got it: uint8 [rows, columns]
@@ -100,11 +107,13 @@ class HostRun:
                     if not isinstance(event, FeatureMap):
                         continue
                     end = event.offset + event.nbytes
-                    record = self._map(event, len(result.records), end - counted_to, decode_ms, out)
+                    record = self._map(event, result.maps, end - counted_to, decode_ms, out)
                     counted_to = end
                     if result.tile is None:
                         result.tile = _first_picture(event)
-                    result.records.append(record)
+                    result.maps += 1
+                    if len(result.records) < MAX_RECORDS:
+                        result.records.append(record)
                     lines.write((json.dumps(_line(record)) + "\n").encode())
                     lines.flush()
                     on_map(record)
