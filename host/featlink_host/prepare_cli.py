@@ -75,7 +75,7 @@ def split(
     lossless: Lossless = False,
     qp: Qp = None,
     crf: Annotated[float | None, typer.Option(min=0, max=51, help="Constant rate factor of lossy coding.")] = None,
-    preset: Annotated[str, typer.Option(help="Of x265: ultrafast to placebo.")] = "ultrafast",
+    preset: Annotated[str, typer.Option(help="Of x265: ultrafast to veryslow.")] = "superfast",
     refresh_s: Annotated[float, typer.Option(min=0.01, help="Seconds between intra pictures.")] = 2.0,
     anchors: Annotated[Path | None, typer.Option(help="SSD detector: anchors, .npy of [N, 4].")] = None,
     labels: Annotated[Path | None, typer.Option(help="SSD detector: one `id name` a line.")] = None,

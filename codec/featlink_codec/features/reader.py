@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import math
 import re
+from collections.abc import Callable
 
 from ..bits import BitReader
 from ..errors import RefusedError, StreamError, TruncatedError
@@ -102,15 +103,6 @@ class StreamReader:
         self._trailing_at: int | None = None
         self._trailing = 0
         self._events: list[Event] = []
-        self._steps = {
-            _State.START: self._start,
-            _State.GAP: self._gap,
-            _State.TAG: self._tag,
-            _State.MAP: self._map,
-            _State.VIDEO: self._video,
-            _State.HUNT: self._hunt,
-            _State.END: self._end,
-        }
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Take in the next bytes, of any number.
@@ -141,7 +133,7 @@ class StreamReader:
 
     def _run(self) -> list[Event]:
         try:
-            while self._steps[self._state]():
+            while _STEPS[self._state](self):
                 pass
         except RefusedError:
             self._decoder.close()
@@ -381,3 +373,15 @@ class StreamReader:
 
     def _overlong(self, what: str) -> StreamError:
         return StreamError("too-long", self._base + self._at, f"more than {self._max_map_bytes} {what} without an end")
+
+
+#: The step of each state. Not bound methods in the reader: a cycle would keep a dropped reader's bytes alive for long.
+_STEPS: dict[_State, Callable[[StreamReader], bool]] = {
+    _State.START: StreamReader._start,
+    _State.GAP: StreamReader._gap,
+    _State.TAG: StreamReader._tag,
+    _State.MAP: StreamReader._map,
+    _State.VIDEO: StreamReader._video,
+    _State.HUNT: StreamReader._hunt,
+    _State.END: StreamReader._end,
+}
