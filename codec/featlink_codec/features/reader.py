@@ -200,7 +200,7 @@ class StreamReader:
         self._tag_seen = _TagSeen.YES
         if tag.universal_time_flag and not math.isfinite(tag.universal_time_s):
             error = StreamError("bad-time", offset, f"universal_time is {tag.universal_time_s}")
-            self._events.append(Damage(error))
+            self._report(error, None)
             self._clock.forget()
             self._tag_index = None
             return
@@ -290,7 +290,7 @@ class StreamReader:
             if error.name not in EXTENT_KNOWN:
                 self._damaged(error, self._body)
                 return False
-            self._events.append(Damage(error, offset))
+            self._report(error, offset)
         self._hunting = False
         self._state = _State.GAP
         self._at = self._body = self._scan = next_at
@@ -343,7 +343,7 @@ class StreamReader:
         self._at = len(self._buffer)
         if self._at_end and self._trailing and self._trailing_at is not None:
             text = f"{self._trailing} bytes behind feat_map_sequence_end_code, not read"
-            self._events.append(Damage(StreamError("trailing-bytes", self._trailing_at, text)))
+            self._report(StreamError("trailing-bytes", self._trailing_at, text), None)
             self._trailing = 0
         return False
 
@@ -353,7 +353,7 @@ class StreamReader:
         """Report, forget what may be stale, hunt from there. A tag that hunting tried in vain was none: no report."""
         in_map = self._state in (_State.MAP, _State.VIDEO)
         if in_map or not self._hunting:
-            self._events.append(Damage(error, self._base + self._at if in_map else None))
+            self._report(error, self._base + self._at if in_map else None)
         if self._tag_seen is _TagSeen.NO and error.name != "no-time-tag":
             self._tag_seen = _TagSeen.MAYBE_LOST
         self._decoder.clear()
@@ -364,6 +364,11 @@ class StreamReader:
         self._at = self._scan = hunt_from
         self._state = _State.HUNT
         return True
+
+    def _report(self, error: StreamError, map_offset: int | None) -> None:
+        """Give the error out as an event, without the frames that it came through: they hold the map's bytes."""
+        error.__traceback__ = error.__context__ = None
+        self._events.append(Damage(error, map_offset))
 
     def _truncated(self, where: str) -> StreamError:
         return StreamError("truncated", self._base + len(self._buffer), f"the data end in {where}")

@@ -451,6 +451,14 @@ def test_an_endless_map_is_given_up(three):
     assert delivered(three, events) == [1, 2]
 
 
+def test_reported_damage_holds_none_of_the_bytes(three):
+    data = bytearray(three.data)
+    data[three.videos[1] + 60] ^= 0xFF
+    errors = [event.error for event in read(data) if isinstance(event, Damage)]
+    assert errors
+    assert [(error.__traceback__, error.__context__) for error in errors] == [(None, None)] * len(errors)
+
+
 def test_endless_zeros_are_given_up():
     reader = StreamReader(max_map_bytes=4096)
     events = reader.feed(bytes(SequenceHeader()))
