@@ -106,7 +106,7 @@ def run(
     device_stats: Annotated[Path | None, typer.Option(help="What `featlink-device run --stats` wrote.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Read a file while it is still being written.")] = False,
     patience: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for more of a followed file.")] = 10.0,
-    crf: Annotated[list[int], typer.Option(help="CRFs of the rival x265; may be given again.")] = [23, 28, 33, 38],  # noqa: B006
+    crf: Annotated[list[int], typer.Option(help="CRFs of the rival x265; may be given again.")] = [8, 13, 18, 23, 28],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Decode a stream as it comes, run the head, write detections as JSON lines and a report as one HTML page."""
