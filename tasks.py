@@ -34,27 +34,25 @@ def demo(c: Context, source: str = "", out: str = "out/demo", lossless: bool = F
     coding = (["--lossless"] if lossless else []) + (["--qp", str(qp)] if qp >= 0 else [])
     calibrate = [] if camera else ["--source", clip]
     _run(["featlink-host", "prepare", "demo", "--out", str(extractor), "--force", *calibrate, *coding])
-    device = ["featlink-device", "run", "--extractor", str(extractor), "--source", clip, "--out", "-", "--stats", str(stats)]
-    host = ["featlink-host", "run", "-", "--extractor", str(extractor), "--out", str(folder), "--device-stats", str(stats)]
-    if camera:
-        device += ["--limit", "250"]
-    else:
-        host += ["--compare", clip]
+    device = ["featlink-device", "run", "--extractor", str(extractor), "--source", clip, "--out", "-"]
+    device += ["--stats", str(stats)] + (["--limit", "250"] if camera else [])
+    host = ["featlink-host", "run", "-", "--extractor", str(extractor), "--out", str(folder)]
+    host += ["--device-stats", str(stats)] + ([] if camera else ["--compare", clip])
     with subprocess.Popen(_command(device), stdout=subprocess.PIPE) as sending:
         receiving = subprocess.run(_command(host), stdin=sending.stdout, check=False)
         assert sending.stdout is not None
         sending.stdout.close()  # a host that stopped early ends the device
         sent = sending.wait()
     if sent or receiving.returncode:
-        raise Exit(f"device: exit code {sent}, host: exit code {receiving.returncode}", code=sent or receiving.returncode)
-    print(f"report: {folder / 'report.html'}")
+        codes = f"device: exit code {sent}, host: exit code {receiving.returncode}"
+        raise Exit(codes, code=sent or receiving.returncode)
 
 
-@task(help={"k": "only tests whose names match", "fast": "leave out the end-to-end tests"})
-def test(c: Context, k: str = "", fast: bool = False) -> None:
+@task(help={"k": "only tests whose names match"})
+def test(c: Context, k: str = "") -> None:  # noqa: PT028 (not a test)
     """Run the tests."""
     selected = f" -k '{k}'" if k else ""
-    c.run(f"{sys.executable} -m pytest{selected}" + (" -m 'not endtoend'" if fast else ""), pty=sys.stdout.isatty())
+    c.run(f"{sys.executable} -m pytest{selected}", pty=sys.stdout.isatty())
 
 
 @task
@@ -103,11 +101,9 @@ def lock(c: Context) -> None:
             (folder / member).mkdir()
             shutil.copy(ROOT / member / "pyproject.toml", folder / member)
         c.run(f"uv --directory {folder} lock --quiet")
-        exported = c.run(
-            f"uv --directory {folder} export --frozen --all-packages --all-groups --all-extras --no-hashes --no-emit-workspace "
-            "--no-annotate --no-header",
-            hide=True,
-        )
+        what = "--all-packages --all-groups --all-extras --no-emit-workspace"
+        how = "--frozen --no-hashes --no-annotate --no-header"
+        exported = c.run(f"uv --directory {folder} export {what} {how}", hide=True)
     assert exported is not None
     lines = sorted(line.strip() for line in exported.stdout.splitlines() if "==" in line)
     listed = "".join(f'    "{line.replace(chr(34), chr(39))}",\n' for line in lines)
