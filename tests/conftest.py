@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 VECTORS = Path(__file__).parent / "vectors"
-#: Streams to order: `make`, `codings`.
-pytest_plugins = ["streams"]
+#: Streams to order: `make`, `codings`. A browser: `browser`, `opened`.
+pytest_plugins = ["streams", "chromium"]
 #: Pictures in the tiny clip, and how many of them come a second.
 TINY_PICTURES, TINY_FPS = 12, 10
 

@@ -133,7 +133,13 @@ def run(
                 status.update(f"comparing: picture {done} of {total}")
 
             comparison = compare_with(
-                host.settings, extractor, Path(compare), result.records, crfs=tuple(crf), progress=on_picture
+                host.settings,
+                extractor,
+                Path(compare),
+                result.records,
+                crfs=tuple(crf),
+                start_s=result.start_s,
+                progress=on_picture,
             )
         stats = _read_stats(device_stats)
         html = render_report(result, host.settings, source_name=compare, comparison=comparison, device_stats=stats)

@@ -168,25 +168,36 @@ class Agreement:
         return self.matched / (self.matched + self.extra) if self.matched + self.extra else 1.0
 
 
-def agreement(
+def match(
     reference: Iterable[Detection], candidate: Iterable[Detection], score: float = 0.4, iou: float = 0.5
-) -> Agreement:
+) -> tuple[list[tuple[Detection, Detection]], list[Detection], list[Detection]]:
     """Match detections of the same class one to one, greedily, the largest overlap first.
 
     :param score: detections below it do not count, on either side
-    :param iou: pairs that overlap by less do not match
+    :param iou: only pairs that overlap by more match
+    :returns: (pairs, reference without a match, candidate without a match)
     """
     ours = [one for one in reference if one.score >= score]
     theirs = [one for one in candidate if one.score >= score]
     overlap = _iou(_corners(ours)[:, None], _corners(theirs)[None, :])
     overlap[np.array([one.label_id for one in ours])[:, None] != np.array([one.label_id for one in theirs])] = -1
-    matched = 0
-    while overlap.size and overlap.max() >= iou:
-        row, column = np.unravel_index(int(overlap.argmax()), overlap.shape)
+    pairs, lone_ours, lone_theirs = [], set(range(len(ours))), set(range(len(theirs)))
+    while overlap.size and overlap.max() > iou:
+        row, column = map(int, np.unravel_index(int(overlap.argmax()), overlap.shape))
         overlap[row, :] = -1
         overlap[:, column] = -1
-        matched += 1
-    return Agreement(matched, len(ours) - matched, len(theirs) - matched)
+        lone_ours.remove(row)
+        lone_theirs.remove(column)
+        pairs.append((ours[row], theirs[column]))
+    return pairs, [ours[row] for row in sorted(lone_ours)], [theirs[column] for column in sorted(lone_theirs)]
+
+
+def agreement(
+    reference: Iterable[Detection], candidate: Iterable[Detection], score: float = 0.4, iou: float = 0.5
+) -> Agreement:
+    """How many `match`, and how many on either side do not."""
+    pairs, missed, extra = match(reference, candidate, score, iou)
+    return Agreement(len(pairs), len(missed), len(extra))
 
 
 def _corners(detections: Sequence[Detection]) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from featlink_codec.errors import FeatlinkError, RefusedError, SettingsError
 from featlink_codec.extractor import ExtractorSettings, SsdDetectorTask
-from featlink_codec.features import Event, FeatureMap, Profile, SequenceStart, StreamReader
+from featlink_codec.features import Event, FeatureMap, Profile, SequenceStart, StreamReader, Tag
 from featlink_codec.features.packing import samples_of
 from featlink_codec.files import whole_file
 
@@ -60,7 +60,9 @@ class RunResult:
     index: StreamIndex = field(default_factory=lambda: StreamIndex(errors_only=True))
     #: all bytes that came, headers, tags and end code included
     stream_bytes: int = 0
-    #: the first picture of the first map, as the camera's encoder got it: uint8 [rows, columns]
+    #: seconds since 1970 of the first time tag, also where its map was lost; None where it is not known
+    start_s: float | None = None
+    #: the first picture of the first map as it was decoded, pads 0, scaled to 0..255: uint8 [rows, columns]
     tile: NDArray[np.uint8] | None = None
 
 
@@ -104,6 +106,8 @@ class HostRun:
                 for event in events:
                     if isinstance(event, SequenceStart):
                         self._check_extractor(event)
+                    if isinstance(event, Tag) and event.index == 0:
+                        result.start_s = event.time_s
                     if not isinstance(event, FeatureMap):
                         continue
                     end = event.offset + event.nbytes

@@ -21,10 +21,9 @@ from featlink_codec.extractor import ExtractorSettings, InputSettings, NoTask
 from featlink_codec.extractor.preprocess import Preprocessor
 from featlink_codec.video.clip import Picture, open_source
 from featlink_host.demo import MODEL, SPLIT_TENSOR, demo_options, demo_source_clip
-from featlink_host.detector import Agreement, Detection, SsdDetector, agreement
+from featlink_host.detector import Agreement, Detection, SsdDetector, agreement, match
 from featlink_host.head import load_session
 from featlink_host.prepare.pipeline import prepare_split
-from featlink_host.report.boxes import match
 from featlink_host.report.compare import SHOWN, compare
 from featlink_host.report.comparison import FEATURES, Comparison, f1_score, p95
 from featlink_host.report.pairing import pair_up
@@ -210,8 +209,10 @@ boxes = st.builds(
 
 @given(st.lists(boxes, max_size=6), st.lists(boxes, max_size=6))
 def test_the_pairs_that_are_drawn_are_those_that_are_counted(ours: list[Detection], theirs: list[Detection]) -> None:
-    pairs = match(ours, theirs, 0.4, 0.5)
-    assert len(pairs) == agreement(ours, theirs, 0.4, 0.5).matched
+    pairs, missed, extra = match(ours, theirs, 0.4, 0.5)
+    counted = agreement(ours, theirs, 0.4, 0.5)
+    assert (len(pairs), len(missed), len(extra)) == (counted.matched, counted.missed, counted.extra)
+    assert len(pairs) + len(missed) == sum(one.score >= 0.4 for one in ours)
     assert all(a.label_id == b.label_id and min(a.score, b.score) >= 0.4 for a, b in pairs)
 
 

@@ -203,7 +203,7 @@ def test_the_demo_network_sees_the_bicycle() -> None:
     outputs = open_session(demo.MODEL).run(["boxes", "logits"], {"image": preprocess(frame)})
     best = detector(*outputs)[0]
     assert best.label == "bicycle"
-    assert best.score > 0.6
+    assert best.score > 0.4  # what the demo counts as found
     # where a person sees it in the picture: the right half, from a tenth below the top almost to the bottom
     seen = Detection(2, "bicycle", 1.0, 0.41, 0.06, 0.93, 0.80)
     assert agreement([seen], [best], iou=0.7) == Agreement(1, 0, 0)

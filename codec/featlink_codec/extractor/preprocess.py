@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from av import VideoFrame
-from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from ..errors import SettingsError
+from ..video.convert import Converter
 from .settings import InputSettings
 
 #: The pixel format whose samples are the tensor's, by [input] colour.
@@ -17,17 +17,16 @@ PIXEL_FORMATS = {"rgb": "rgb24", "bgr": "bgr24", "gray": "gray"}
 class Preprocessor:
     """Turns pictures into tensors as [input] says; holds the scaler's tables from picture to picture.
 
-    The scaler is swscale, bilinear, from any size and pixel format. One picture at a time: not for several threads.
+    The scaler is swscale, bilinear and exact, from any size and pixel format. Not for several threads at a time.
 
     :param settings: the [input] table
     """
 
     def __init__(self, settings: InputSettings) -> None:
         self.settings = settings
-        self._format = PIXEL_FORMATS[settings.colour]
         self._scale = np.float32(settings.scale)
         self._offset = np.float32(settings.offset)
-        self._reformatter = VideoReformatter()
+        self._resize = Converter(PIXEL_FORMATS[settings.colour], (settings.width, settings.height))
 
     def new_tensor(self) -> NDArray[np.float32]:
         """An array to be given as `out` again and again: float32 [1, C, H, W] or [1, H, W, C]."""
@@ -49,9 +48,7 @@ class Preprocessor:
         elif out.shape != wanted or out.dtype != np.float32:
             raise SettingsError(f"out: found {out.dtype} {list(out.shape)}, expected float32 {list(wanted)}")
         frame = picture if isinstance(picture, VideoFrame) else _frame(picture)
-        small = self._reformatter.reformat(
-            frame, self.settings.width, self.settings.height, self._format, interpolation="BILINEAR"
-        )
+        small = self._resize(frame)
         samples = _samples(small, self.settings.channels)
         if self.settings.layout == "NCHW":
             samples = samples.transpose(2, 0, 1)

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from featlink_codec.errors import FeatlinkError
-
-from ..detector import Detection, agreement
+from ..detector import Detection
 
 #: Both found it; only this one did.
 AGREED_COLOUR = (64, 224, 208)
@@ -20,34 +18,6 @@ _DASH = 7
 _QUALITY = 82
 
 _Box = tuple[float, float, float, float]
-
-
-def match(
-    reference: Sequence[Detection], found: Sequence[Detection], score: float, iou: float
-) -> list[tuple[Detection, Detection]]:
-    """The pairs that `detector.agreement` counts as matched.
-
-    :raises FeatlinkError: not as many as it counts
-    """
-    ours = [one for one in reference if one.score >= score]
-    theirs = [one for one in found if one.score >= score]
-    overlaps = [
-        (_iou(one, other), -row, -column)
-        for row, one in enumerate(ours)
-        for column, other in enumerate(theirs)
-        if one.label_id == other.label_id
-    ]
-    rows, columns = set(range(len(ours))), set(range(len(theirs)))
-    pairs: list[tuple[Detection, Detection]] = []
-    for overlap, row, column in sorted(overlaps, reverse=True):
-        if overlap >= iou and -row in rows and -column in columns:
-            rows.remove(-row)
-            columns.remove(-column)
-            pairs.append((ours[-row], theirs[-column]))
-    counted = agreement(ours, theirs, score, iou).matched
-    if counted != len(pairs):
-        raise FeatlinkError(f"{len(pairs)} boxes match in the picture to be drawn, {counted} were counted")
-    return pairs
 
 
 def draw_boxes(jpeg: bytes, detections: Sequence[Detection], agreed: Sequence[Detection], alone: str) -> bytes:
@@ -114,15 +84,3 @@ def _dashed(draw: ImageDraw.ImageDraw, box: _Box) -> None:
             a, b = at / length, min(1.0, (at + _DASH) / length)
             points = [(start[0] + (end[0] - start[0]) * t, start[1] + (end[1] - start[1]) * t) for t in (a, b)]
             draw.line([*points[0], *points[1]], fill=ALONE_COLOUR, width=3)
-
-
-def _iou(one: Detection, other: Detection) -> float:
-    """Intersection over union of two boxes; 0 where both are empty."""
-    wide = max(0.0, min(one.x1, other.x1) - max(one.x0, other.x0))
-    high = max(0.0, min(one.y1, other.y1) - max(one.y0, other.y0))
-    union = _area(one) + _area(other) - wide * high
-    return wide * high / union if union > 0 else 0.0
-
-
-def _area(one: Detection) -> float:
-    return max(0.0, one.x1 - one.x0) * max(0.0, one.y1 - one.y0)

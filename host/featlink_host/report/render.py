@@ -19,8 +19,9 @@ from PIL import Image
 
 from featlink_codec.extractor import ExtractorSettings, SsdDetectorTask
 
+from ..detector import match
 from ..run import MapRecord, RunResult
-from .boxes import draw_boxes, match
+from .boxes import draw_boxes
 from .comparison import Comparison, ShownPicture
 from .plots import Bar, Point, Series, agreement_plot, bytes_plot, stages_plot
 from .tables import MethodRow, StageRow, device_counters, device_rows, host_rows, method_rows, verdict, whole_row
@@ -144,7 +145,7 @@ def _fps(records: Sequence[MapRecord], comparison: Comparison | None) -> float |
 
 def _shown(one: ShownPicture, comparison: Comparison) -> dict[str, Any]:
     """A picture with the boxes of both networks."""
-    pairs = match(one.reference, one.found, comparison.score, comparison.iou)
+    pairs, missed, extra = match(one.reference, one.found, comparison.score, comparison.iou)
     reference = [box for box in one.reference if box.score >= comparison.score]
     found = [box for box in one.found if box.score >= comparison.score]
     return {
@@ -152,8 +153,8 @@ def _shown(one: ShownPicture, comparison: Comparison) -> dict[str, Any]:
         "time_s": one.time_s,
         "worst": one.why == "worst",
         "matched": len(pairs),
-        "missed": len(reference) - len(pairs),
-        "extra": len(found) - len(pairs),
+        "missed": len(missed),
+        "extra": len(extra),
         "nbytes": comparison.features.nbytes[[picture.k for picture in comparison.pictures].index(one.k)],
         "left": _uri("jpeg", draw_boxes(one.jpeg, reference, [a for a, _ in pairs], "missed")),
         "right": _uri("jpeg", draw_boxes(one.jpeg, found, [b for _, b in pairs], "extra")),

@@ -1,8 +1,4 @@
-"""What one would send instead of features: each picture as JPEG, or all of them as an x265 stream.
-
-Conversions between RGB and 4:2:0 are accurate here. swscale's default ones shift colours by up to three levels, which
-alone makes a network find other objects, and that would count against the rivals.
-"""
+"""What one would send instead of features: each picture as JPEG, or all of them as an x265 stream."""
 
 from __future__ import annotations
 
@@ -14,7 +10,6 @@ from fractions import Fraction
 from typing import Protocol
 
 import av
-import av.filter
 import numpy as np
 from av import VideoFrame
 from av.video.frame import PictureType
@@ -24,6 +19,7 @@ from PIL import Image
 from featlink_codec.errors import EncoderError, SettingsError
 from featlink_codec.extractor import InputSettings
 from featlink_codec.extractor.preprocess import PIXEL_FORMATS, Preprocessor
+from featlink_codec.video.convert import Converter
 
 JPEG_QUALITY = 85
 X265_PRESET = "medium"
@@ -197,41 +193,6 @@ class X265Rival:
         except av.FFmpegError as error:
             raise EncoderError(f"{self.label}: {error}") from error
         return sum(packet.size for packet in packets), self._small.restore(_one(decoded, self.label))
-
-
-class Converter:
-    """Turns frames into another pixel format without swscale's shortcuts; sizes stay.
-
-    PyAV's reformatter can be told so only from version 18 on, a filter graph in all.
-
-    :param pixel_format: FFmpeg's name
-    """
-
-    def __init__(self, pixel_format: str) -> None:
-        self._format = pixel_format
-        self._graph: av.filter.Graph | None = None
-        self._kind: tuple[int, int, str] | None = None
-
-    def __call__(self, frame: VideoFrame) -> VideoFrame:
-        """The frame in the other format."""
-        kind = (frame.width, frame.height, frame.format.name)
-        if self._graph is None or kind != self._kind:
-            self._graph, self._kind = self._new_graph(*kind), kind
-        self._graph.push(frame)
-        converted = self._graph.pull()
-        assert isinstance(converted, VideoFrame)
-        return converted
-
-    def _new_graph(self, width: int, height: int, pixel_format: str) -> av.filter.Graph:
-        graph = av.filter.Graph()
-        chain = [
-            graph.add_buffer(width=width, height=height, format=av.VideoFormat(pixel_format), time_base=_TIME_BASE),
-            graph.add("scale", "flags=bilinear+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"),
-            graph.add("format", self._format),
-            graph.add("buffersink"),
-        ]
-        graph.link_nodes(*chain).configure()
-        return graph
 
 
 def check_crf(crf: float) -> None:
