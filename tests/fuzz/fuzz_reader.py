@@ -6,6 +6,7 @@ Nothing is written to the folders: they are copied to a temporary one, where fin
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import tempfile
@@ -29,7 +30,7 @@ def prepared(arguments: list[str]) -> list[str]:
     places = [Path(argument) for argument in arguments if not argument.startswith("-")]
     named = {option.partition("=")[0] for option in options}
     options = [f"{name}={value}" for name, value in DEFAULTS.items() if name not in named] + options
-    if "-merge=1" in options or any(not place.is_dir() for place in places):
+    if any(name.startswith("-merge") for name in named) or any(not place.is_dir() for place in places):
         return [*options, *map(str, places)]
     temporary = Path(tempfile.mkdtemp(prefix="featlink-fuzz-"))
     corpus = temporary / "corpus"
@@ -50,8 +51,10 @@ def main(arguments: list[str]) -> None:
     streams = [file.read_bytes() for file in sorted(VECTORS.glob("feature_stream*/*.fms"))]
     # Looked up late: atheris puts the real Mutate in its place when Fuzz() begins.
     mutate = mutator.Mutator(streams, lambda data, max_size: atheris.Mutate(data, max_size))
+    # libFuzzer starts itself again, by the shell, where it merges or minimises.
+    program = shlex.join([sys.executable, str(Path(__file__).resolve())])
     atheris.Setup(
-        [sys.argv[0], *prepared(arguments)], check.check, custom_mutator=mutate, custom_crossover=mutate.crossover
+        [program, *prepared(arguments)], check.check, custom_mutator=mutate, custom_crossover=mutate.crossover
     )
     atheris.Fuzz()
 
