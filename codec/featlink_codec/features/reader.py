@@ -66,8 +66,9 @@ class StreamReader:
     :param profile: as agreed with the writer; it is not in the stream
     :param level_scaling: likewise
     :param decode: False: check everything but the pixels, maps come without levels
-    :param require_hash: refuse maps whose pictures carry no MD5: without one most damage to video passes unseen. A type
-        that has been hashed must stay so in any case
+    :param require_hash: refuse maps whose pictures carry no MD5: without one most damage to video passes unseen, and
+        FFmpeg gives a picture that was cut short as good, with stale memory in it. A type that was hashed must stay so
+        in any case
     :param new_decoder: makes a video decoder for (width, height); PyAV where left out
     :param max_map_bytes: a map, or zero bytes between structures, beyond this are damage
     """
@@ -118,8 +119,8 @@ class StreamReader:
         if self._state is _State.VIDEO:
             self._finish_map(len(self._buffer), len(self._buffer))
         elif self._state is _State.GAP:
-            self._finish_pending(0)
-            self._at = self._scan = len(self._buffer)
+            self._finish_pending(len(self._buffer) - self._body)
+            self._at = self._body = self._scan = len(self._buffer)
         elif self._state in (_State.TAG, _State.MAP):
             self._damaged(self._truncated("the unit"), self._at + 4)
         return self._run()
@@ -138,6 +139,7 @@ class StreamReader:
         except RefusedError:
             self._decoder.close()
             self._at, self._state = len(self._buffer), _State.END
+            self._events.clear()
             raise
         keep_from = self._at
         del self._buffer[:keep_from]
@@ -173,16 +175,17 @@ class StreamReader:
 
     def _gap(self) -> bool:
         match = _NOT_ZERO.search(self._buffer, self._scan)
+        if self._too_long((match.start() if match else len(self._buffer)) - 3):
+            return self._damaged(self._overlong("zero bytes"), self._body)
         if match is None:
             self._scan = len(self._buffer)
-            if self._at_end:
-                return self._damaged(self._truncated("next_start_code()"), self._body)
-            return self._too_long() and self._damaged(self._overlong("zero bytes"), self._body)
+            return self._at_end and self._damaged(self._truncated("next_start_code()"), self._body)
         code_at = match.start() - 3
         if code_at < self._body or not 0xE0 <= self._buffer[match.start()] <= 0xE3:
             found = self._buffer[match.start()]
             error = StreamError("garbage", self._base + match.start(), f"found 0x{found:02x}, expected a start code")
-            return self._damaged(error, self._at + 4)
+            # Behind the end of a unit no structure stands at _at: the next one may begin right there.
+            return self._damaged(error, self._at + 4 if self._pending is not None else self._at)
         self._finish_pending(code_at - self._body)
         return self._dispatch(code_at)
 
@@ -255,11 +258,11 @@ class StreamReader:
 
     def _video(self) -> bool:
         match = _END_OF_VIDEO.search(self._buffer, self._scan)
+        if self._too_long(match.start() if match else len(self._buffer) - 3):
+            return self._damaged(self._overlong("video bytes"), self._body)
         if match is None:
             self._scan = max(self._body, len(self._buffer) - 3)
-            if self._at_end:
-                return self._damaged(self._truncated("video_codec_stream()"), self._body)
-            return self._too_long() and self._damaged(self._overlong("video bytes"), self._body)
+            return self._at_end and self._damaged(self._truncated("video_codec_stream()"), self._body)
         code_at = match.start()
         last = self._buffer[code_at + 3]
         if not 0xE0 <= last <= 0xE3:
@@ -373,8 +376,9 @@ class StreamReader:
     def _truncated(self, where: str) -> StreamError:
         return StreamError("truncated", self._base + len(self._buffer), f"the data end in {where}")
 
-    def _too_long(self) -> bool:
-        return len(self._buffer) - self._at > self._max_map_bytes
+    def _too_long(self, end: int) -> bool:
+        """Whether the structure is too long, `end` being the first place where its end can be: however it arrives."""
+        return end - self._at > self._max_map_bytes
 
     def _overlong(self, what: str) -> StreamError:
         return StreamError("too-long", self._base + self._at, f"more than {self._max_map_bytes} {what} without an end")

@@ -9,12 +9,14 @@ from __future__ import annotations
 import enum
 import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..bits import BitCoder, BitReader, BitWriter, bits_float
+from ..errors import SettingsError
 
 FEAT_MAP_SEQUENCE_END_CODE = 0x000000E0
 FEAT_MAP_SEQUENCE_START_CODE = 0x000000E1
@@ -27,6 +29,8 @@ INTERVAL_UNIT_S = 0.01
 MAX_INTERVAL_TIME = (1 << 15) - 1
 #: Samples of a map, H * W * C; more is refused before anything is allocated. Pictures have limits of their own.
 MAX_MAP_SAMPLES = 1 << 28
+#: Entries of a list that are checked before the rest is read.
+PROBE = 512
 #: total_order_number and repack_tile_c are u(16).
 MAX_CHANNELS = 65535
 
@@ -196,15 +200,13 @@ class FeatMapHeader:
         if self.pre_quant_mode not in set(PreQuantMode):
             io.refuse("reserved-quant-mode", f"pre_quant_mode {self.pre_quant_mode} is reserved")
         self.max_feat_digit_bits = io.float32(self.max_feat_digit_bits)
-        check_max_feat_digit(io, self.pre_quant_mode, self.max_feat_digit, at)
+        _check_max_feat_digit(io, self.pre_quant_mode, self.max_feat_digit, at)
         if self.pre_quant_mode == PreQuantMode.CUSTOM:
             if self.profile is Profile.INTERFACE:
                 io.refuse("custom-in-interface", "profile interface has no syntax for custom partitions (table 18)")
             self.quant_heritage_flag = io.u(1, self.quant_heritage_flag)
             if not self.quant_heritage_flag:
-                at = io.position
-                self.quant_partitions = io.array(32, self.peak, self.quant_partitions)
-                check_partitions(io, self.quant_partitions, at)
+                self.quant_partitions = _code_partitions(io, self.peak, self.quant_partitions)
 
     def _code_repack(self, io: BitCoder) -> None:
         at = io.position
@@ -238,34 +240,65 @@ def _code_order_list(io: BitCoder, order: NDArray[np.uint32] | None) -> NDArray[
     count = io.u(16, 0 if order is None else len(order))
     if not count:
         io.refuse("bad-order", "total_order_number is 0", at)
-    order = io.array(16, count, order)
-    # A permutation: every index once. bincount is bounded by the 16 bits of an index.
-    seen = np.bincount(order, minlength=count)
-    if len(seen) > count or not seen.all():
-        wrong = int(order.max()) if len(seen) > count else int(np.argmin(seen))
-        what = "is out of range" if len(seen) > count else "is missing"
-        io.refuse("bad-order", f"not a permutation of 0..{count - 1}: {wrong} {what}", at)
-    return order
+
+    def check(part: NDArray[np.uint32]) -> None:
+        """Every index within range, none twice; a whole list of such is a permutation."""
+        times = np.bincount(part, minlength=count)  # bounded by the 16 bits of an index
+        if len(times) > count:
+            io.refuse("bad-order", f"not a permutation of 0..{count - 1}: {len(times) - 1} is out of range", at)
+        if times.max() > 1:
+            io.refuse("bad-order", f"not a permutation of 0..{count - 1}: {int(times.argmax())} stands twice", at)
+
+    return _code_checked(io, 16, count, order, check)
 
 
-def check_max_feat_digit(io: BitCoder, pre_quant_mode: int, value: float, at: int) -> None:
+def _code_partitions(io: BitCoder, peak: int, bits: NDArray[np.uint32] | None) -> NDArray[np.uint32]:
+    """quant_partitions(), table 12: peak bounds, finite and strictly increasing."""
+    at = io.position
+
+    def check(part: NDArray[np.uint32]) -> None:
+        bounds = part.view(np.float32)
+        if not np.isfinite(bounds).all():
+            k = int(np.argmin(np.isfinite(bounds)))
+            io.refuse("bad-partitions", f"bound {k} is {bounds[k]}", at)
+        steps = bounds[1:] > bounds[:-1]
+        if not steps.all():
+            k = int(np.argmin(steps))
+            io.refuse("bad-partitions", f"bound {k + 1} is {bounds[k + 1]}, not above bound {k}, {bounds[k]}", at)
+
+    return _code_checked(io, 32, peak, bits, check)
+
+
+def _code_checked(
+    io: BitCoder,
+    bits: int,
+    count: int,
+    values: NDArray[np.uint32] | None,
+    check: Callable[[NDArray[np.uint32]], None],
+) -> NDArray[np.uint32]:
+    """A list whose beginning is checked before the rest is looked at.
+
+    What looks like a header need not be one, and a hostile stream can hold one every ten bytes: each must be cheap to
+    refuse, however long the list that it claims.
+    """
+    first = min(count, PROBE)
+    if values is not None and len(values) != count:
+        raise SettingsError(f"{count} values wanted, found {len(values)}")
+    head = io.array(bits, first, None if values is None else values[:first])
+    check(head)
+    if first == count:
+        return head
+    whole = np.concatenate((head, io.array(bits, count - first, None if values is None else values[first:])))
+    check(whole)
+    return whole
+
+
+def _check_max_feat_digit(io: BitCoder, pre_quant_mode: int, value: float, at: int) -> None:
     """max_feat_digit is finite and > 0 in every mode; in the logarithmic one also < 128, or level peak overflows."""
     if not math.isfinite(value) or value <= 0:
         io.refuse("bad-max", f"max_feat_digit is {value}, expected a finite number above 0", at)
     if pre_quant_mode == PreQuantMode.LOGARITHMIC and value >= 128:
         io.refuse("bad-max", f"max_feat_digit is {value}, a logarithmic one is below 128", at)
-
-
-def check_partitions(io: BitCoder, bits: NDArray[np.uint32], at: int) -> None:
-    """quant_partitions() are finite and strictly increasing."""
-    bounds = bits.view(np.float32)
-    if not np.isfinite(bounds).all():
-        k = int(np.argmin(np.isfinite(bounds)))
-        io.refuse("bad-partitions", f"bound {k} is {bounds[k]}", at)
-    steps = bounds[1:] > bounds[:-1]
-    if not steps.all():
-        k = int(np.argmin(steps))
-        io.refuse("bad-partitions", f"bound {k + 1} is {bounds[k + 1]}, not above bound {k}, which is {bounds[k]}", at)
 
 
 def _written(structure: SequenceHeader | TimeTag | FeatMapHeader) -> bytes:
