@@ -192,6 +192,16 @@ def test_a_time_that_is_no_number_damages_its_tag_only(three, bits):
     assert maps_of(events)[0].tag_index is None
 
 
+def test_after_a_loss_time_is_unknown_until_the_next_universal_time(three):
+    """A tag may have gone under with what was lost, so the intervals behind it prove nothing."""
+    data = bent(three, 1, (QUANT_MODE, 3, 7))
+    end = three.offsets("end")[0]
+    data = data[:end] + bytes(TimeTag.universal(1.8e9)) + data[three.offsets("map")[2] :]
+    first, third, again = maps_of(read(data))
+    assert (first.time_s, third.time_s, again.time_s) == (1.7e9, None, 1.8e9)
+    assert third.tag_index is not None
+
+
 def test_a_time_may_look_like_a_start_code():
     """universal_time bytes 00 00 00 E3: tags are parsed by syntax."""
     tag = TimeTag(1, 0x000000E300000000)
