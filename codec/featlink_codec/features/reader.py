@@ -7,13 +7,12 @@ looks like one. After damage the reader hunts for the next structure that proves
 from __future__ import annotations
 
 import enum
-import math
 import re
 from collections.abc import Callable
 
 from ..bits import BitReader
 from ..errors import RefusedError, StreamError, TruncatedError
-from .events import Damage, Event, SequenceEnd, SequenceStart, Tag
+from .events import Damage, Event, SequenceEnd, SequenceStart
 from .map_decoder import EXTENT_KNOWN, DecoderFactory, MapDecoder, VideoDecoder
 from .syntax import (
     FEAT_MAP_SEQUENCE_END_CODE,
@@ -26,7 +25,7 @@ from .syntax import (
     SequenceHeader,
     TimeTag,
 )
-from .timing import Clock
+from .timing import Timeline
 
 #: Bytes of one map that are held while its end is awaited.
 DEFAULT_MAX_MAP_BYTES = 1 << 28
@@ -46,12 +45,6 @@ class _State(enum.Enum):
     VIDEO = enum.auto()  # in video_codec_stream()
     HUNT = enum.auto()  # after damage
     END = enum.auto()  # after the end code
-
-
-class _TagSeen(enum.Enum):
-    NO = enum.auto()
-    MAYBE_LOST = enum.auto()
-    YES = enum.auto()
 
 
 def _pyav_decoder(width: int, height: int) -> VideoDecoder:
@@ -86,7 +79,7 @@ class StreamReader:
         self._profile = profile
         self._max_map_bytes = max_map_bytes
         self._decoder = MapDecoder(level_scaling, (new_decoder or _pyav_decoder) if decode else None, require_hash)
-        self._clock = Clock()
+        self._timeline = Timeline()
         self._state = _State.START
         self._buffer = bytearray()
         self._base = 0  # stream offset of _buffer[0]
@@ -98,9 +91,6 @@ class StreamReader:
         self._at_end = False  # no more bytes will come
         self._pending: SequenceHeader | TimeTag | None = None
         self._header = FeatMapHeader()
-        self._tag_seen = _TagSeen.NO
-        self._tag_index: int | None = None
-        self._tags = 0
         self._trailing_at: int | None = None
         self._trailing = 0
         self._events: list[Event] = []
@@ -195,23 +185,12 @@ class StreamReader:
         if isinstance(self._pending, SequenceHeader):
             self._events.append(SequenceStart(offset=offset, zero_bytes=zero_bytes, header=self._pending))
         elif self._pending is not None:
-            self._accept_tag(self._pending, offset, zero_bytes)
+            try:
+                self._events.append(self._timeline.accept(self._pending, offset, zero_bytes))
+            except StreamError as error:
+                self._report(error, None)
         self._pending = None
         self._hunting = False
-
-    def _accept_tag(self, tag: TimeTag, offset: int, zero_bytes: int) -> None:
-        self._tag_seen = _TagSeen.YES
-        if tag.universal_time_flag and not math.isfinite(tag.universal_time_s):
-            error = StreamError("bad-time", offset, f"universal_time is {tag.universal_time_s}")
-            self._report(error, None)
-            self._clock.forget()
-            self._tag_index = None
-            return
-        self._clock.advance(tag)
-        self._tag_index, self._tags = self._tags, self._tags + 1
-        self._events.append(
-            Tag(offset=offset, zero_bytes=zero_bytes, index=self._tag_index, tag=tag, time_s=self._clock.time_s)
-        )
 
     def _dispatch(self, code_at: int) -> bool:
         """Go on at a start code where one is due."""
@@ -222,7 +201,7 @@ class StreamReader:
             self._state = _State.TAG
         elif code == FEAT_MAP_START_CODE:
             self._state = _State.MAP
-            if self._tag_seen is _TagSeen.NO:
+            if self._timeline.empty:
                 return self._damaged(StreamError("no-time-tag", offset, "a map before any time tag"), code_at + 4)
         elif code == FEAT_MAP_SEQUENCE_END_CODE:
             self._ended(code_at)
@@ -285,8 +264,8 @@ class StreamReader:
                     video,
                     self._base + self._body,
                     len(raw) - len(video),
-                    self._tag_index,
-                    self._clock.time_s,
+                    self._timeline.index,
+                    self._timeline.time_s,
                 )
             )
         except StreamError as error:
@@ -328,7 +307,7 @@ class StreamReader:
 
     def _ended(self, code_at: int) -> None:
         offset = self._base + code_at
-        if self._tag_seen is _TagSeen.NO:
+        if self._timeline.empty:
             raise RefusedError("no-time-tag", offset, "the sequence has no time tag")
         self._events.append(SequenceEnd(offset=offset))
         self._at = code_at + 4
@@ -336,7 +315,7 @@ class StreamReader:
         self._trailing_at = self._base + self._at
 
     def _ended_by_damage(self) -> None:
-        if self._tag_seen is _TagSeen.NO:
+        if self._timeline.empty:
             raise RefusedError("no-time-tag", self._base + self._at, "the sequence has no time tag")
         self._at = len(self._buffer)
         self._state = _State.END
@@ -357,11 +336,9 @@ class StreamReader:
         in_map = self._state in (_State.MAP, _State.VIDEO)
         if in_map or not self._hunting:
             self._report(error, self._base + self._at if in_map else None)
-        if self._tag_seen is _TagSeen.NO and error.name != "no-time-tag":
-            self._tag_seen = _TagSeen.MAYBE_LOST
+        if error.name != "no-time-tag":
+            self._timeline.lose()
         self._decoder.clear()
-        self._clock.forget()
-        self._tag_index = None
         self._pending = None
         self._hunting = True
         self._at = self._scan = hunt_from

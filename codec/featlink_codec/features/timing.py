@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from ..errors import SettingsError
+from ..errors import SettingsError, StreamError
+from .events import Tag
 from .syntax import INTERVAL_UNIT_S, MAX_INTERVAL_TIME, TimeTag
 
 _UNITS_PER_S = round(1 / INTERVAL_UNIT_S)
@@ -33,6 +34,42 @@ class Clock:
             self._units = 0
         else:
             self._units += tag.interval_time
+
+
+class Timeline:
+    """Which tag of a sequence the next map stands under, and what time that is; tags can be lost."""
+
+    def __init__(self) -> None:
+        self._clock = Clock()
+        self._tags = 0
+        #: Neither has a tag come, nor anything that may have been one.
+        self.empty = True
+        #: Index of the present tag; None when it was lost.
+        self.index: int | None = None
+
+    @property
+    def time_s(self) -> float | None:
+        """Seconds since 1970 of the present tag; None while it cannot be known."""
+        return self._clock.time_s
+
+    def accept(self, tag: TimeTag, offset: int, zero_bytes: int) -> Tag:
+        """Go on to the next tag; the rest describes it for its event.
+
+        :raises StreamError: ``bad-time``: a universal time that is no number; the tag counts as lost
+        """
+        if tag.universal_time_flag and not math.isfinite(tag.universal_time_s):
+            self.lose()
+            raise StreamError("bad-time", offset, f"universal_time is {tag.universal_time_s}")
+        self._clock.advance(tag)
+        self.empty = False
+        self.index, self._tags = self._tags, self._tags + 1
+        return Tag(offset=offset, zero_bytes=zero_bytes, index=self.index, tag=tag, time_s=self.time_s)
+
+    def lose(self) -> None:
+        """A tag was, or may have been, lost."""
+        self._clock.forget()
+        self.empty = False
+        self.index = None
 
 
 class TagMaker:
