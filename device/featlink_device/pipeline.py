@@ -104,7 +104,8 @@ class Pipeline:
         for thread in threads:
             thread.start()
         try:
-            while any(thread.is_alive() for thread in threads):
+            # The last stage ends when all is written, or on any stage's error; a camera may still block the first.
+            while threads[-1].is_alive():
                 threads[-1].join(timeout=1.0)
                 every_second()
         except BaseException:
