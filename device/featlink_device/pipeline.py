@@ -168,7 +168,12 @@ class Pipeline:
 
     def _encode(self) -> None:
         video = self.settings.video
-        coder = MapEncoder(self._coding, lambda width, height: X265Encoder(x265_settings(video, width, height)))
+
+        def new_encoder(width: int, height: int) -> X265Encoder:
+            # libx265 has been seen to be lossy where it was told not to be, and nothing else would notice.
+            return X265Encoder(x265_settings(video, width, height), verify=video.lossless)
+
+        coder = MapEncoder(self._coding, new_encoder)
         writer = StreamWriter(Profile(video.profile), self.settings.extractor.feat_extractor_id, live=True)
         tags = TagMaker()
         stages = self.stats.stages
