@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import numpy as np
-from linuxpy.video.device import BufferType, Device, Frame, PixelFormat, VideoCapture
+from linuxpy.video.device import BufferType, Device, Frame, PixelFormat, V4L2Error, VideoCapture
 
 from featlink_codec.errors import FeatlinkError
 from featlink_codec.video.clip import Picture
@@ -49,8 +50,8 @@ class CameraSource:
         try:
             with Device(str(self._path)) as device:
                 yield from self._frames(device)
-        except OSError as error:
-            raise FeatlinkError(f"{self._path}: {error.strerror or error}") from None
+        except (OSError, V4L2Error) as error:
+            raise FeatlinkError(f"{self._path}: {getattr(error, 'strerror', None) or error}") from None
 
     def _frames(self, device: Device) -> Iterator[Picture]:
         offered = [f.pixel_format for f in device.info.formats]
@@ -80,4 +81,9 @@ class CameraSource:
                 raise FeatlinkError(f"{self._path}: a JPEG of {frame.nbytes} bytes holds no picture")
             return pictures[0]
         rows = (frame.height * 3 // 2, frame.width) if name == "nv12" else (frame.height, frame.width, 2)
+        if len(frame) != math.prod(rows):
+            raise FeatlinkError(
+                f"{self._path}: a frame of {len(frame)} bytes, {frame.width} x {frame.height} {name} has "
+                f"{math.prod(rows)}: padded rows are not read yet"
+            )
         return av.VideoFrame.from_ndarray(np.frombuffer(bytes(frame), np.uint8).reshape(rows), format=name)
