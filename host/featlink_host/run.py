@@ -154,7 +154,7 @@ class HostRun:
             detections=detections,
             stages_ms=stages,
             raw_bytes=event.levels.size * 4,
-            zlib_bytes=len(zlib.compress(event.levels.tobytes("F"))) if self._measure else 0,
+            zlib_bytes=len(zlib.compress(event.levels.transpose(2, 0, 1).tobytes())) if self._measure else 0,
         )
 
 
