@@ -16,6 +16,7 @@ from featlink_codec.errors import FeatlinkError, RefusedError
 from .prepare_cli import prepare
 
 if TYPE_CHECKING:
+    from .decode import StreamIndex
     from .run import MapRecord, RunResult
 
 app = typer.Typer(
@@ -58,8 +59,7 @@ def decode(
     else:
         console = Console(soft_wrap=True, highlight=False)
         console.print(f"{len(index.maps)} maps under {len(index.time_tags)} time tags -> {out}", markup=False)
-        for error in index.errors:
-            _complain(f"byte {error['offset']}: {error['name']}: {error['text']}")
+        _complain_of(index)
     raise typer.Exit(index.exit_code)
 
 
@@ -153,8 +153,7 @@ def run(
     else:
         text = f"{summary['maps']} maps, {summary['bytes_per_map']:.0f} bytes a map -> {out / 'report.html'}"
         Console(soft_wrap=True, highlight=False).print(text, markup=False)
-        for error in result.index.errors:
-            _complain(f"byte {error['offset']}: {error['name']}: {error['text']}")
+        _complain_of(result.index)
     raise typer.Exit(result.index.exit_code)
 
 
@@ -202,6 +201,11 @@ def _existing(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield from chunks
 
     return again()
+
+
+def _complain_of(index: StreamIndex) -> None:
+    for error in index.errors:
+        _complain(f"byte {error['offset']}: {error['name']}: {error['text']}")
 
 
 def _complain(text: str) -> None:

@@ -38,7 +38,7 @@ class StreamIndex:
         self.time_tags: list[dict[str, Any]] = []
         self.maps: list[dict[str, Any]] = []
         self.errors: list[dict[str, Any]] = []
-        self.refused = False
+        self.refusal: RefusedError | None = None
 
     def add(self, events: Iterable[Event]) -> None:
         """Take in the next events."""
@@ -65,7 +65,7 @@ class StreamIndex:
 
     def refuse(self, error: RefusedError) -> None:
         """The stream as a whole cannot be read."""
-        self.refused = True
+        self.refusal = error
         self.errors.append({"name": error.name, "offset": error.offset, "text": error.text})
 
     def _blame(self, entry: dict[str, Any]) -> None:
@@ -77,7 +77,7 @@ class StreamIndex:
     @property
     def exit_code(self) -> int:
         """0 whole, 3 something was lost, 2 refused."""
-        return EXIT_REFUSED if self.refused else EXIT_LOST if self.errors else EXIT_WHOLE
+        return EXIT_REFUSED if self.refusal else EXIT_LOST if self.errors else EXIT_WHOLE
 
     def as_dict(self) -> dict[str, Any]:
         """The content of index.json."""

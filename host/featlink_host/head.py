@@ -6,27 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
-from featlink_codec.errors import FeatlinkError, SettingsError
+from featlink_codec.errors import SettingsError
 from featlink_codec.extractor import ExtractorSettings
 from featlink_codec.features import FeatureMap
 
-
-def load_session(model: Path, threads: int = 1) -> ort.InferenceSession:
-    """An onnxruntime session on the CPU.
-
-    :raises FeatlinkError: the model cannot be loaded
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own exceptions share no base
-        raise FeatlinkError(f"{model}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from None
+from .inference import open_session
 
 
 class Head:
@@ -37,10 +23,10 @@ class Head:
     :raises FeatlinkError: the head cannot be loaded
     """
 
-    def __init__(self, folder: Path, settings: ExtractorSettings, threads: int = 1) -> None:
+    def __init__(self, folder: Path, settings: ExtractorSettings) -> None:
         if len(settings.maps) != 1:
             raise SettingsError(f"{folder}: {len(settings.maps)} maps, one is handled")
-        self._session = load_session(folder / settings.models.head, threads)
+        self._session = open_session(folder / settings.models.head)
         self._map = settings.maps[0]
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._shape = (self._map.height, self._map.width, self._map.channels)

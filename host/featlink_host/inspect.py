@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .decode import StreamIndex
+from featlink_codec.features import PreQuantMode, RepackMode
 
-_QUANT_MODES = {0: "uniform", 1: "logarithmic", 2: "custom"}
-_REPACK_MODES = {0: "stack", 1: "tile", 2: "ordered tile"}
+from .decode import StreamIndex
 
 
 def render_index(index: StreamIndex, total_bytes: int) -> RenderableType:
@@ -46,10 +46,10 @@ def _map(entry: dict[str, Any]) -> Text:
     if entry["feat_integer"]:
         kind = f"integers, {entry['bit_depth']} bit"
     else:
-        mode = _QUANT_MODES[entry["pre_quant_mode"]]
+        mode = _name(PreQuantMode(entry["pre_quant_mode"]))
         inherited = " inherited" if entry["quant_heritage_flag"] else ""
         kind = f"{mode}{inherited} {entry['bit_depth']} bit, max {entry['max_feat_digit']:g}"
-    packing = _REPACK_MODES[entry["repack_mode"]]
+    packing = _name(RepackMode(entry["repack_mode"]))
     if entry["repack_mode"]:
         packing += f" {entry['tile_h']}x{entry['tile_w']}"
     packing += " inherited" if entry["repack_heritage_flag"] else ""
@@ -61,6 +61,10 @@ def _map(entry: dict[str, Any]) -> Text:
         f"type {entry['feat_type_id']}: {height}x{width}x{channels}, {kind}; {packing}{pads}; "
         f"{pictures} {session}, {hashed}"
     )
+
+
+def _name(mode: IntEnum) -> str:
+    return mode.name.lower().replace("_", " ")
 
 
 def _summary(index: StreamIndex, total_bytes: int) -> str:

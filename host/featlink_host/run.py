@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featlink_codec.errors import FeatlinkError, RefusedError, SettingsError
+from featlink_codec.errors import FeatlinkError, SettingsError
 from featlink_codec.extractor import ExtractorSettings, SsdDetectorTask
 from featlink_codec.features import Event, FeatureMap, Profile, SequenceStart, StreamReader, Tag
 from featlink_codec.features.packing import samples_of
@@ -122,9 +122,8 @@ class HostRun:
                     lines.flush()
                     on_map(record)
         result.stream_bytes = counted.total
-        if result.index.refused:
-            last = result.index.errors[-1]
-            raise RefusedError(last["name"], last["offset"], last["text"])
+        if result.index.refusal is not None:
+            raise result.index.refusal
         return result
 
     def _check_extractor(self, event: SequenceStart) -> None:

@@ -16,7 +16,8 @@ from featlink_codec.errors import SettingsError
 from featlink_codec.extractor import InputSettings
 from featlink_codec.video.clip import Clip, open_source
 from featlink_host.demo import MODEL, demo_source_clip
-from featlink_host.prepare.calibrate import calibrate, open_session, spread
+from featlink_host.inference import open_session
+from featlink_host.prepare.calibrate import calibrate, spread
 from featlink_host.prepare.split import open_graph, split_model
 
 DEMO_INPUT = InputSettings("image", 300, 300, scale=1 / 127.5, offset=-1.0)

@@ -22,7 +22,7 @@ from featlink_codec.extractor.preprocess import Preprocessor
 from featlink_codec.video.clip import Picture, open_source
 from featlink_host.demo import MODEL, SPLIT_TENSOR, demo_options, demo_source_clip
 from featlink_host.detector import Agreement, Detection, SsdDetector, agreement, match
-from featlink_host.head import load_session
+from featlink_host.inference import open_session
 from featlink_host.prepare.pipeline import prepare_split
 from featlink_host.report.compare import SHOWN, compare
 from featlink_host.report.comparison import FEATURES, Comparison, f1_score, p95
@@ -252,7 +252,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def seen(extractor: Path, source: Path) -> list[list[Detection]]:
     """What the whole network finds in them."""
     settings = ExtractorSettings.load(extractor)
-    preprocess, session = Preprocessor(settings.input), load_session(MODEL)
+    preprocess, session = Preprocessor(settings.input), open_session(MODEL)
     detector = SsdDetector.from_extractor(extractor, settings)
     found = []
     for picture in open_source(source):

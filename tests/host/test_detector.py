@@ -19,7 +19,7 @@ from featlink_codec.extractor.preprocess import Preprocessor
 from featlink_codec.video.clip import open_source
 from featlink_host import demo
 from featlink_host.detector import Agreement, Detection, SsdDetector, agreement, read_labels
-from featlink_host.prepare.calibrate import open_session
+from featlink_host.inference import open_session
 
 LABELS = {1: "person", 2: "bicycle", 3: "car"}
 TASK = SsdDetectorTask(anchors="a.npy", labels="l.txt")

@@ -17,7 +17,7 @@ from featlink_codec.extractor import InputSettings
 from featlink_codec.extractor.preprocess import Preprocessor
 from featlink_codec.video.clip import open_source
 from featlink_host.demo import MODEL, SPLIT_TENSOR, demo_source_clip
-from featlink_host.prepare.calibrate import open_session
+from featlink_host.inference import open_session
 from featlink_host.prepare.graph import DataGraph
 from featlink_host.prepare.split import single_tensor_cuts, split_model
 

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
+from ..features.quantizers import LOGARITHMIC_LIMIT
 from ..features.syntax import MAX_MAP_SAMPLES
 from ..video.sps import MAX_PIXELS, MAX_SIDE
 from .fields import Choice, FieldError, Flag, Integer, Many, Number, Text, check_fields, read_table, refuse
-
-#: From this max_feat_digit on the logarithmic quantizer's levels overflow binary32.
-LOGARITHMIC_LIMIT = 128.0
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,7 @@ class MapDecoder:
     def clear(self) -> None:
         """After a loss of unknown extent: nothing that came before may be built on."""
         self.heritage.clear()
-        for feat_type_id in list(self._sessions):
-            self._close(feat_type_id)
+        self.close()
 
     def close(self) -> None:
         """Free all sessions."""
@@ -108,7 +107,7 @@ class MapDecoder:
         if not hashed and (self._require_hash or header.feat_type_id in self._hashed_types):
             raise StreamError("hash-missing", video_offset, "pictures without an MD5 where one is due")
         try:
-            session, size = self._session(header.feat_type_id, units, video_offset)
+            session = self._session(header.feat_type_id, units, video_offset)
             height, width = self._map_size(packing, session, video_offset)
             levels = self._levels(header, packing, session, units, (height, width))
         except StreamError as error:
@@ -131,7 +130,7 @@ class MapDecoder:
             partitions=resolved.partitions,
             video=video,
             pictures=len(units),
-            picture_size=size,
+            picture_size=(session.height, session.width),
             starts_session=units[0].is_irap and units[0].has_parameter_sets,
             hashed=hashed,
             levels=levels,
@@ -152,8 +151,8 @@ class MapDecoder:
             )
         return packing
 
-    def _session(self, feat_type_id: int, units: list[AccessUnit], offset: int) -> tuple[_Session, tuple[int, int]]:
-        """The session that decodes these access units, with the size of its pictures; nothing is decoded yet."""
+    def _session(self, feat_type_id: int, units: list[AccessUnit], offset: int) -> _Session:
+        """The session that decodes these access units; nothing is decoded yet."""
         found: Sps | None = None
         for unit in units:
             for nal in unit.sps:
@@ -179,7 +178,7 @@ class MapDecoder:
             raise StreamError(
                 "no-reference", offset, f"type {feat_type_id} goes on with pictures that were not received"
             )
-        return session, (session.height, session.width)
+        return session
 
     @staticmethod
     def _map_size(packing: Packing, session: _Session, offset: int) -> tuple[int, int]:

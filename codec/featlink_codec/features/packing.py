@@ -16,8 +16,9 @@ from ..video.sps import MAX_PIXELS, MAX_SIDE
 from .quantizers import Levels, level_dtype
 from .syntax import MAX_CHANNELS, MAX_MAP_SAMPLES, RepackMode
 
-#: Pads are u(3).
+#: Pads are u(3), tiles a side u(12).
 MAX_PAD = 7
+MAX_TILES = 4095
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Packing:
             raise SettingsError(f"{self.channels} channels, expected 1 to {MAX_CHANNELS}")
         if self.mode is RepackMode.STACK and (self.tile_h, self.tile_w) != (1, 1):
             raise SettingsError(f"mode stack has no tiles, found {self.tile_h} x {self.tile_w}")
-        if not (1 <= self.tile_h <= 4095 and 1 <= self.tile_w <= 4095):
-            raise SettingsError(f"{self.tile_h} x {self.tile_w} tiles, expected 1 to 4095 each way")
+        if not (1 <= self.tile_h <= MAX_TILES and 1 <= self.tile_w <= MAX_TILES):
+            raise SettingsError(f"{self.tile_h} x {self.tile_w} tiles, expected 1 to {MAX_TILES} each way")
         if not (0 <= self.pad_h <= MAX_PAD and 0 <= self.pad_w <= MAX_PAD):
             raise SettingsError(f"pads {self.pad_h}, {self.pad_w}, expected 0 to {MAX_PAD}")
         if self.order is None:

@@ -16,6 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import SettingsError
 
+#: From this max_feat_digit on, the value of a logarithmic quantizer's highest level overflows binary32.
+LOGARITHMIC_LIMIT = 128.0
+
 Levels = NDArray[np.uint16] | NDArray[np.uint8]
 
 
@@ -131,8 +134,10 @@ class LogQuantizer(Quantizer):
 
     def __post_init__(self) -> None:
         _check(self.max_feat_digit, self.bit_depth)
-        if self.max_feat_digit >= 128:
-            raise SettingsError(f"max_feat_digit {self.max_feat_digit} of a logarithmic quantizer is not below 128")
+        if self.max_feat_digit >= LOGARITHMIC_LIMIT:
+            raise SettingsError(
+                f"max_feat_digit {self.max_feat_digit} of a logarithmic quantizer is not below {LOGARITHMIC_LIMIT:g}"
+            )
 
     @cached_property
     def thresholds(self) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..bits import BitCoder, BitReader, BitWriter, bits_float
 from ..errors import SettingsError
+from .quantizers import LOGARITHMIC_LIMIT
 
 FEAT_MAP_SEQUENCE_END_CODE = 0x000000E0
 FEAT_MAP_SEQUENCE_START_CODE = 0x000000E1
@@ -297,8 +298,8 @@ def _check_max_feat_digit(io: BitCoder, pre_quant_mode: int, value: float, at: i
     """max_feat_digit is finite and > 0 in every mode; in the logarithmic one also < 128, or level peak overflows."""
     if not math.isfinite(value) or value <= 0:
         io.refuse("bad-max", f"max_feat_digit is {value}, expected a finite number above 0", at)
-    if pre_quant_mode == PreQuantMode.LOGARITHMIC and value >= 128:
-        io.refuse("bad-max", f"max_feat_digit is {value}, a logarithmic one is below 128", at)
+    if pre_quant_mode == PreQuantMode.LOGARITHMIC and value >= LOGARITHMIC_LIMIT:
+        io.refuse("bad-max", f"max_feat_digit is {value}, a logarithmic one is below {LOGARITHMIC_LIMIT:g}", at)
 
 
 def _written(structure: SequenceHeader | TimeTag | FeatMapHeader) -> bytes:

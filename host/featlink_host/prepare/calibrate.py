@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
 from featlink_codec.errors import FeatlinkError, SettingsError
 from featlink_codec.extractor import InputSettings
 from featlink_codec.extractor.preprocess import Preprocessor
 from featlink_codec.video.clip import Clip
 
-from .graph import Cut, one_line
+from ..inference import one_line, open_session
+from .graph import Cut
 
 #: How many pictures are looked at unless told otherwise.
 DEFAULT_FRAMES = 32
@@ -112,21 +112,6 @@ def calibrate(
             f"tensor {output!r}: found nothing but zeros in {seen} pictures of {source.path}, expected other values too"
         )
     return Calibration(output, shape, low, high, zeros / values, seen)
-
-
-def open_session(model: Path | str) -> ort.InferenceSession:
-    """An onnxruntime session on the CPU with one thread: more were slower for networks this small.
-
-    :raises SettingsError: the model cannot be opened
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors; its warnings are about its own optimizer
-    try:
-        return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no base but Exception
-        raise SettingsError(f"{model}: onnxruntime cannot open it: {one_line(error)}") from None
 
 
 def _signed(tensor: str, low: float, nearest: Iterable[Cut]) -> str:

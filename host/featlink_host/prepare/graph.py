@@ -11,6 +11,8 @@ from onnx import numpy_helper, shape_inference
 
 from featlink_codec.errors import SettingsError
 
+from ..inference import one_line
+
 #: Operators whose results are never negative, whatever goes in.
 NON_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Softplus", "Abs", "Exp", "Sqrt"})
 #: Operators that are not negative where none of their inputs is.
@@ -220,12 +222,6 @@ def load_model(path: Path | str) -> onnx.ModelProto:
     except Exception as error:  # protobuf's DecodeError, onnx's ValidationError and others: they share no base
         raise SettingsError(f"{path}: not a valid ONNX model: {one_line(error)}") from None
     return model
-
-
-def one_line(error: BaseException) -> str:
-    """An error's text without line breaks, cut after 200 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def _infer(model: onnx.ModelProto, name: str) -> onnx.ModelProto:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 from featlink_codec.errors import SettingsError
 from featlink_codec.extractor import PackingSettings
+from featlink_codec.features.packing import MAX_PAD, MAX_TILES
 from featlink_codec.video.sps import MAX_PIXELS, MAX_SIDE
+from featlink_codec.video.x265_settings import CTU
 
 #: x265 needs 16, and codes P pictures wrongly where a side is exactly one block of 16.
-MIN_SIDE = 17
-MAX_PAD = 7
-MAX_TILES = 4095
+MIN_SIDE = CTU + 1
 
 
 def choose_packing(channels: int, height: int, width: int, even: bool = False) -> PackingSettings:

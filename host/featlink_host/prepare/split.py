@@ -11,7 +11,8 @@ import onnx.utils
 
 from featlink_codec.errors import SettingsError
 
-from .graph import Cut, DataGraph, load_model, one_line
+from ..inference import one_line
+from .graph import Cut, DataGraph, load_model
 
 #: How many cuts a message lists at most.
 LISTED = 40

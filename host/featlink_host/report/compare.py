@@ -17,7 +17,7 @@ from featlink_codec.extractor.preprocess import Preprocessor
 from featlink_codec.video.clip import open_source
 
 from ..detector import Agreement, Detection, SsdDetector, agreement
-from ..head import load_session
+from ..inference import open_session
 from ..run import MapRecord
 from .comparison import FEATURES, ComparedPicture, Comparison, Method, ShownPicture
 from .pairing import Pair, pair_up
@@ -90,7 +90,7 @@ class _Whole:
             raise SettingsError(
                 f"{model}: found SHA-256 {found}, expected {settings.source_model.sha256}, the network that was split"
             )
-        self._session = load_session(model)
+        self._session = open_session(model)
         self._detector = SsdDetector.from_extractor(folder, settings)
         self._outputs = [settings.task.boxes_output, settings.task.logits_output]
         self._input = settings.input.tensor

@@ -24,18 +24,10 @@ def p95(values: Sequence[float]) -> float:
     return sorted(values)[int(0.95 * (len(values) - 1))]
 
 
-@dataclass(frozen=True)
-class Method:
-    """One way to send the pictures, and what came of it; lists go by picture, as Comparison.pictures does."""
+class ByteCounts:
+    """Bytes of each picture, and what they come to."""
 
-    #: "features", "jpeg-85", "x265-28"
-    key: str
-    label: str
-    #: how exactly pictures were coded
-    how: str
     nbytes: tuple[int, ...]
-    #: with the whole network on the original picture; empty where the extractor has no task
-    agreements: tuple[Agreement, ...]
 
     @property
     def median_bytes(self) -> float:
@@ -46,6 +38,20 @@ class Method:
     def mean_bytes(self) -> float:
         """Mean bytes of a picture."""
         return statistics.fmean(self.nbytes)
+
+
+@dataclass(frozen=True)
+class Method(ByteCounts):
+    """One way to send the pictures, and what came of it; lists go by picture, as Comparison.pictures does."""
+
+    #: "features", "jpeg-85", "x265-28"
+    key: str
+    label: str
+    #: how exactly pictures were coded
+    how: str
+    nbytes: tuple[int, ...]
+    #: with the whole network on the original picture; empty where the extractor has no task
+    agreements: tuple[Agreement, ...]
 
     @property
     def agreement(self) -> Agreement | None:

@@ -12,11 +12,11 @@ from featlink_codec.extractor import ExtractorSettings
 
 from ..detector import Agreement
 from ..run import MapRecord
-from .comparison import FEATURES, Comparison, f1_score, p95
+from .comparison import FEATURES, ByteCounts, Comparison, f1_score, p95
 
 
 @dataclass(frozen=True)
-class MethodRow:
+class MethodRow(ByteCounts):
     """A method, over the same pictures as the others."""
 
     label: str
@@ -28,16 +28,6 @@ class MethodRow:
     agreement: Agreement | None
     #: what stands where agreement was not measured
     why_not: str = ""
-
-    @property
-    def median_bytes(self) -> float:
-        """Median bytes of a picture."""
-        return statistics.median(self.nbytes)
-
-    @property
-    def mean_bytes(self) -> float:
-        """Mean bytes of a picture."""
-        return statistics.fmean(self.nbytes)
 
     @property
     def f1(self) -> float | None:
