@@ -177,7 +177,9 @@ def test_prepare_split_writes_an_extractor(tiny_model, tiny_clip, tmp_path):
     settings = json.loads(done.stdout)["settings"]
     assert settings["video"]["qp"] == 20
     assert settings["video"]["session"] == "continuous"
-    assert sorted(p.name for p in (tmp_path / "e").iterdir()) == ["backbone.onnx", "extractor.toml", "head.onnx"]
+    assert sorted(p.name for p in (tmp_path / "e").iterdir()) == [
+        "backbone.onnx", "extractor.toml", "head.onnx", "thresholds-0.npy",
+    ]  # fmt: skip
     again = host("prepare", "split", tiny_model, *words)
     assert again.returncode == 2
     assert b"--force" in again.stderr or b"force" in again.stderr

@@ -26,7 +26,9 @@ from featlink_codec.extractor import (
     QuantizerSettings,
     SsdDetectorTask,
     VideoSettings,
+    thresholds_of,
 )
+from featlink_codec.extractor.coding import quantizer_of
 from featlink_host import demo
 from featlink_host.detector import SsdDetector
 from featlink_host.prepare import pipeline
@@ -80,7 +82,12 @@ def test_an_extractor_is_made_that_loads_and_runs(tmp_path: Path, model: Path, p
     told: list[tuple[str, int, int]] = []
     out = tmp_path / "deep" / "er" / "demo"
     made = prepare_split(model, "relu", pictures, out, progress=lambda *what: told.append(what))
-    assert sorted(file.name for file in out.iterdir()) == ["backbone.onnx", "extractor.toml", "head.onnx"]
+    assert sorted(file.name for file in out.iterdir()) == [
+        "backbone.onnx",
+        "extractor.toml",
+        "head.onnx",
+        "thresholds-0.npy",
+    ]
     settings = ExtractorSettings.load(out)
     assert settings == made.settings
     assert (settings.extractor.name, settings.extractor.feat_extractor_id) == ("demo", 0)
@@ -91,7 +98,10 @@ def test_an_extractor_is_made_that_loads_and_runs(tmp_path: Path, model: Path, p
     (feature,) = settings.maps
     assert (feature.tensor, feature.height, feature.width, feature.channels) == ("relu", 24, 32, 8)
     assert feature.packing == PackingSettings("tile", 4, 2)
-    assert feature.quantizer == QuantizerSettings("uniform", 8, made.calibration.maximum)
+    digest = hashlib.sha256((out / "thresholds-0.npy").read_bytes()).hexdigest()
+    assert feature.quantizer == QuantizerSettings(
+        "uniform", 8, made.calibration.maximum, thresholds="thresholds-0.npy", thresholds_sha256=digest
+    )
     assert settings.video == VideoSettings()
     assert told == [
         ("split", 0, 1),
@@ -124,6 +134,35 @@ def test_the_range_is_the_largest_value_over_the_pictures(tmp_path: Path, model:
     assert made.settings.maps[0].feat_type_id == 9
     assert made.settings.extractor.feat_extractor_id == 5
     assert made.settings.extractor.name == "noise"
+
+
+@pytest.mark.parametrize(
+    ("mode", "bit_depth", "partitions"),
+    [("uniform", 8, None), ("uniform", 2, None), ("logarithmic", 8, None), ("custom", 2, (0.0, 0.5, 3.0))],
+)
+def test_the_thresholds_are_the_quantizers_own(
+    tmp_path: Path, model: Path, pictures: Path, mode: str, bit_depth: int, partitions: tuple[float, ...] | None
+) -> None:
+    options = PrepareOptions(mode=mode, bit_depth=bit_depth, partitions=partitions, feat_type_id=7)
+    prepare_split(model, "relu", pictures, tmp_path / "out", options)
+    (feature,) = ExtractorSettings.load(tmp_path / "out").maps
+    stored, quantizer = np.load(tmp_path / "out" / "thresholds-7.npy"), quantizer_of(feature)
+    assert quantizer is not None
+    assert (stored.dtype, stored.shape) == (np.dtype("<f4"), (2**bit_depth - 1,))
+    assert stored.tobytes() == quantizer.thresholds.astype("<f4").tobytes()
+    found = thresholds_of(tmp_path / "out", feature)
+    assert found is not None
+    assert found.tobytes() == quantizer.thresholds.tobytes()
+
+
+def test_a_file_of_the_task_cannot_take_the_place_of_the_thresholds(
+    tmp_path: Path, model: Path, pictures: Path
+) -> None:
+    task = SsdDetectorTask(anchors="thresholds-0.npy", labels="b", boxes_output="end", logits_output="end")
+    options = PrepareOptions(task=task, task_files={"anchors": demo.ANCHORS, "labels": demo.LABELS})
+    with pytest.raises(SettingsError, match=r"thresholds-0\.npy: found .*, expected"):
+        prepare_split(model, "relu", pictures, tmp_path / "out", options)
+    assert left_behind(tmp_path) == []
 
 
 def test_the_demo_network_on_the_demo_clip(tmp_path: Path) -> None:

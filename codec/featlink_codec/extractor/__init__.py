@@ -14,6 +14,7 @@ from .settings import (
     sha256_of,
 )
 from .task import NoTask, SsdDetectorTask, Task
+from .thresholds import read_thresholds, thresholds_of, write_thresholds
 
 __all__ = [
     "PARTS",
@@ -31,5 +32,8 @@ __all__ = [
     "SsdDetectorTask",
     "Task",
     "VideoSettings",
+    "read_thresholds",
     "sha256_of",
+    "thresholds_of",
+    "write_thresholds",
 ]

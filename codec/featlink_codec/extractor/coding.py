@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..features.map_encoder import MapCoding
 from ..features.packing import Packing
@@ -40,8 +41,11 @@ def packing_of(settings: MapSettings) -> Packing:
     )
 
 
-def map_coding(settings: MapSettings, video: VideoSettings) -> MapCoding:
-    """How the maps of a [[maps]] table are coded under a [video] table."""
+def map_coding(settings: MapSettings, video: VideoSettings, thresholds: NDArray[np.float32] | None = None) -> MapCoding:
+    """How the maps of a [[maps]] table are coded under a [video] table.
+
+    :param thresholds: what `thresholds_of` gives for the extractor's folder: float32 [peak], or None
+    """
     return MapCoding(
         feat_type_id=settings.feat_type_id,
         bit_depth=settings.quantizer.bit_depth,
@@ -51,6 +55,7 @@ def map_coding(settings: MapSettings, video: VideoSettings) -> MapCoding:
         level_scaling=video.level_scaling,
         continuous=video.session == "continuous",
         refresh_s=video.refresh_s,
+        thresholds=thresholds,
     )
 
 

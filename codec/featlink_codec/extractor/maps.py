@@ -9,7 +9,20 @@ from typing import Annotated, Any, ClassVar
 from ..features.quantizers import LOGARITHMIC_LIMIT
 from ..features.syntax import MAX_MAP_SAMPLES
 from ..video.sps import MAX_PIXELS, MAX_SIDE
-from .fields import Choice, FieldError, Flag, Integer, Many, Number, Text, check_fields, read_table, refuse
+from .fields import (
+    FILE_NAME,
+    SHA256,
+    Choice,
+    FieldError,
+    Flag,
+    Integer,
+    Many,
+    Number,
+    Text,
+    check_fields,
+    read_table,
+    refuse,
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +39,9 @@ class QuantizerSettings:
     max_feat_digit: Annotated[float, Number(above=0, single=True)]
     #: mode custom only: the 2^bit_depth - 1 bounds between levels, ascending, rounded to binary32
     partitions: Annotated[tuple[float, ...] | None, Many(Number(single=True), 3, 65535)] = None
+    #: .npy, float32 [peak]: what the quantizer is from then on (see thresholds.py); None: derived when loaded
+    thresholds: Annotated[str | None, FILE_NAME] = None
+    thresholds_sha256: Annotated[str | None, SHA256] = None
 
     def __post_init__(self) -> None:
         """:raises FieldError: a field that does not fit."""
@@ -44,6 +60,11 @@ class QuantizerSettings:
                 )
             if any(a >= b for a, b in zip(self.partitions, self.partitions[1:], strict=False)):
                 raise refuse(self, "partitions", "each bound above the one before it, as binary32")
+        if (self.thresholds is None) != (self.thresholds_sha256 is None):
+            missing, given = "thresholds", "thresholds_sha256"
+            if self.thresholds is not None:
+                missing, given = given, missing
+            raise refuse(self, missing, f"one beside {given}")
 
     @property
     def peak(self) -> int:
@@ -113,6 +134,13 @@ class MapSettings:
                 "mode",
                 repr(self.quantizer.mode),
                 "'uniform', since integer maps are not quantized",
+            )
+        if self.integer and self.quantizer.thresholds is not None:
+            raise FieldError(
+                self.TABLE + ".quantizer",
+                "thresholds",
+                repr(self.quantizer.thresholds),
+                "nothing, since integer maps are not quantized",
             )
         order = self.packing.order
         if order is not None and len(order) != self.channels:

@@ -28,6 +28,7 @@ from .fields import (
 )
 from .maps import MapSettings, read_map
 from .task import Task, read_task
+from .thresholds import thresholds_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -38,7 +39,7 @@ else:
 SETTINGS_FILE = "extractor.toml"
 FORMAT_VERSION = 1
 
-#: What `ExtractorSettings.verify` can look at.
+#: What `ExtractorSettings.verify` can look at; the thresholds belong to the backbone's end.
 Part = Literal["backbone", "head", "whole", "task"]
 #: What an end that has the whole folder checks; a camera needs only the backbone.
 PARTS: tuple[Part, ...] = ("backbone", "head", "task")
@@ -251,7 +252,7 @@ class ExtractorSettings:
     def verify(self, folder: Path | str, parts: Sequence[Part] = PARTS) -> None:
         """Check that the folder's files are there and are the ones that were agreed on.
 
-        :raises SettingsError: a file that is missing or whose SHA-256 is another
+        :raises SettingsError: a file that is missing or whose SHA-256 is another, or thresholds that do not fit
         """
         folder = Path(folder)
         file, models = folder / SETTINGS_FILE, self.models
@@ -272,6 +273,9 @@ class ExtractorSettings:
             found = sha256_of(folder / model, f"{file}: [models] {part}: ")
             if found != expected:
                 raise SettingsError(f"{file}: [models] {part}: found {model} of SHA-256 {found}, expected {expected}")
+            if part == "backbone":
+                for settings in self.maps:
+                    thresholds_of(folder, settings)
 
 
 _TABLES: dict[str, type] = {

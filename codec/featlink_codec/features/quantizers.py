@@ -175,7 +175,8 @@ class CustomQuantizer(Quantizer):
     @cached_property
     def thresholds(self) -> NDArray[np.float32]:
         """A level is reached above its bound, so the threshold is the next binary32."""
-        return np.nextafter(self.partitions, np.float32(np.inf))
+        with np.errstate(over="ignore"):  # beyond the largest number lies infinity
+            return np.nextafter(self.partitions, np.float32(np.inf))
 
     @cached_property
     def level_values(self) -> NDArray[np.float32]:

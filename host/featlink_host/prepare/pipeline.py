@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
@@ -28,7 +28,9 @@ from featlink_codec.extractor import (
     Task,
     VideoSettings,
     sha256_of,
+    write_thresholds,
 )
+from featlink_codec.extractor.coding import quantizer_of
 from featlink_codec.video.clip import Clip, open_source
 
 from .calibrate import DEFAULT_FRAMES, Calibration, Progress, calibrate
@@ -128,6 +130,7 @@ def prepare_split(
         near = graph.near(tensor, non_negative=True)
         calibration = calibrate(folder / BACKBONE_FILE, clip, inputs, options.frames, near, progress)
         tell("write", 0, 1)
+        feature = _store_thresholds(_map_settings(calibration, options), folder)
         if options.keep_whole:
             shutil.copyfile(model, folder / WHOLE_FILE)
         for key, name in options.task.files:
@@ -136,7 +139,7 @@ def prepare_split(
             extractor=Identity(options.name or out.absolute().name, options.feat_extractor_id),
             source_model=SourceModel(model.name, sha256_of(model), tensor),
             input=inputs,
-            maps=(_map_settings(calibration, options),),
+            maps=(feature,),
             video=options.video,
             models=ModelFiles(
                 BACKBONE_FILE,
@@ -194,6 +197,16 @@ def _map_settings(calibration: Calibration, options: PrepareOptions) -> MapSetti
         QuantizerSettings(options.mode, options.bit_depth, largest, options.partitions),
         options.packing or choose_packing(channels, height, width, even),
     )
+
+
+def _store_thresholds(settings: MapSettings, folder: Path) -> MapSettings:
+    """The [[maps]] table with the file of its quantizer's thresholds, which is written; a map of integers has none."""
+    quantizer = quantizer_of(settings)
+    if quantizer is None:
+        return settings
+    name = f"thresholds-{settings.feat_type_id}.npy"
+    digest = write_thresholds(folder / name, quantizer.thresholds)
+    return replace(settings, quantizer=replace(settings.quantizer, thresholds=name, thresholds_sha256=digest))
 
 
 def _check_task(graph: DataGraph, options: PrepareOptions) -> None:

@@ -27,7 +27,9 @@ from featlink_codec.extractor import (
     SourceModel,
     SsdDetectorTask,
     VideoSettings,
+    write_thresholds,
 )
+from featlink_codec.features.quantizers import UniformQuantizer
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=12)
 file_names = st.text("abcXYZ019._- ", min_size=1, max_size=12).filter(lambda name: name not in (".", ".."))
@@ -46,7 +48,8 @@ def quantizers(draw: st.DrawFn) -> QuantizerSettings:
         start, steps = draw(singles.filter(lambda x: abs(x) < 1e4)), 2**depth - 2
         widths = draw(st.lists(st.floats(0.01, 100), min_size=steps, max_size=steps))
         bounds = tuple(accumulate(widths, initial=start))
-    return QuantizerSettings(mode, depth, largest, bounds)
+    stored = (draw(file_names), draw(hashes)) if draw(st.booleans()) else ()
+    return QuantizerSettings(mode, depth, largest, bounds, *stored)
 
 
 @st.composite
@@ -69,7 +72,7 @@ def maps(draw: st.DrawFn, feat_type_id: int) -> MapSettings:
         quantizer,
         PackingSettings(mode, *tiles, draw(pads), draw(pads), order),
         draw(st.sampled_from(["NCHW", "NHWC"])),
-        integer=quantizer.mode == "uniform" and draw(st.booleans()),
+        integer=quantizer.mode == "uniform" and quantizer.thresholds is None and draw(st.booleans()),
     )
 
 
@@ -225,6 +228,10 @@ BAD_FIELDS = [
     ("maps.0.quantizer.max_feat_digit", 1e-60, "max_feat_digit: found 1e-60"),
     ("maps.0.quantizer.max_feat_digit", float("inf"), "max_feat_digit: found inf"),
     ("maps.0.quantizer.max_feat_digit", "6", "max_feat_digit: found '6'"),
+    ("maps.0.quantizer.thresholds", "t.npy", "thresholds_sha256: found None, expected one beside thresholds"),
+    ("maps.0.quantizer.thresholds_sha256", "a" * 64, "thresholds: found None, expected one beside thresholds_sha256"),
+    ("maps.0.quantizer.thresholds", "../t.npy", "[maps[0].quantizer] thresholds: found '../t.npy', expected the plain"),
+    ("maps.0.quantizer.thresholds_sha256", "a" * 63, "thresholds_sha256: found 'aaa"),
     ("maps.0.packing.tile_h", 4096, "[maps[0].packing] tile_h: found 4096, expected an integer 1..4095"),
     (
         "maps.0.packing.tile_h",
@@ -313,6 +320,15 @@ def test_a_logarithmic_range_that_overflows_is_refused() -> None:
         QuantizerSettings("logarithmic", 8, 128.0)
 
 
+def test_integer_maps_have_no_thresholds() -> None:
+    data = good()
+    data["maps"][0]["integer"] = True
+    ExtractorSettings.from_dict(data)
+    data["maps"][0]["quantizer"] |= {"thresholds": "t.npy", "thresholds_sha256": "a" * 64}
+    with pytest.raises(SettingsError, match=r"\[maps\[0\]\.quantizer\] thresholds: found 't\.npy', expected nothing"):
+        ExtractorSettings.from_dict(data)
+
+
 def test_depth_16_takes_its_own_profile_and_two_pictures() -> None:
     data = good()
     data["maps"][0]["quantizer"]["bit_depth"] = 16
@@ -350,6 +366,23 @@ def test_a_folder_is_loaded_and_its_files_verified(tmp_path: Path) -> None:
     (tmp_path / "anchors.npy").unlink()
     with pytest.raises(SettingsError, match=r"\[task\] anchors: found no file 'anchors.npy'"):
         ExtractorSettings.load(tmp_path, parts=["task"])
+
+
+def test_the_thresholds_are_verified_with_the_backbone(tmp_path: Path) -> None:
+    data = write(tmp_path)
+    file = tmp_path / "thresholds-0.npy"
+    digest = write_thresholds(file, UniformQuantizer(6.0, 8).thresholds)
+    data["maps"][0]["quantizer"] |= {"thresholds": file.name, "thresholds_sha256": digest}
+    (tmp_path / "extractor.toml").write_text(tomli_w.dumps(data))
+    settings = ExtractorSettings.load(tmp_path)
+    assert settings == ExtractorSettings.from_dict(data)
+    file.write_bytes(file.read_bytes()[:-1] + b"\x41")
+    with pytest.raises(SettingsError, match=rf"thresholds-0\.npy: found SHA-256 .*, expected {digest}"):
+        ExtractorSettings.load(tmp_path, parts=["backbone"])
+    file.unlink()
+    with pytest.raises(SettingsError, match=r"thresholds-0\.npy: found No such file or directory, expected a file"):
+        ExtractorSettings.load(tmp_path, parts=["backbone"])
+    assert ExtractorSettings.load(tmp_path, parts=["head", "task"]) == settings
 
 
 def test_what_is_no_extractor_is_said_in_one_line(tmp_path: Path) -> None:
