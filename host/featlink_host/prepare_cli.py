@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from .prepare_plan_cli import plan
+from .progress_bar import ProgressBar
 
 if TYPE_CHECKING:
     from .prepare.pipeline import Prepared
@@ -124,9 +126,12 @@ def split(
         frames=frames,
         keep_whole=keep_whole,
     )
-    with _Bar() as bar:
+    with ProgressBar() as bar:
         prepared = prepare_split(model, tensor, source, out, options, force=force, progress=bar)
     _tell(prepared, as_json)
+
+
+prepare.command()(plan)
 
 
 @prepare.command()
@@ -146,7 +151,7 @@ def demo(
     options = replace(demo_options(), frames=frames, keep_whole=True)
     if lossless or qp is not None:
         options = replace(options, video=replace(options.video, **_coding(lossless, qp, None, options.video)))
-    with _Bar() as bar:
+    with ProgressBar() as bar:
         prepared = prepare_split(
             MODEL, SPLIT_TENSOR, source or demo_source_clip(), out, options, force=force, progress=bar
         )
@@ -158,28 +163,6 @@ def _coding(lossless: bool, qp: int | None, crf: float | None, default: Any) -> 
     if not lossless and qp is None and crf is None:
         return {key: getattr(default, key) for key in ("lossless", "qp", "crf")}
     return {"lossless": lossless, "qp": qp, "crf": crf}
-
-
-class _Bar:
-    """Progress on standard error, where that is a terminal."""
-
-    def __init__(self) -> None:
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total)
-        self._progress.update(self._tasks[stage], completed=done, total=total)
 
 
 def _tell(prepared: Prepared, as_json: bool) -> None:

@@ -1,0 +1,115 @@
+"""`featlink-host prepare plan`: measure packings of an extractor's map, choose one, say why."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from featlink_codec.errors import SettingsError
+
+from .progress_bar import ProgressBar
+
+#: A table of ten columns is not folded for a file or a pipe.
+_WIDTH = 120
+
+
+def plan(
+    extractor: Annotated[Path, typer.Option(help="Folder of the extractor.")],
+    source: Annotated[Path, typer.Option(help="Pictures to measure with: video, image, or folder of images.")],
+    frames: Annotated[int, typer.Option(min=1, help="Pictures, in runs of 8 consecutive ones evenly spread.")] = 32,
+    qp: Annotated[int | None, typer.Option(min=0, max=51, help="Instead of the extractor's own coding.")] = None,
+    limits: Annotated[
+        str, typer.Option(metavar="[x265|FILE.toml]", help="What the camera's encoder takes; a file has their fields.")
+    ] = "x265",
+    order: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[identity|descending-difference|similarity|given]",
+            help="Orders of channels to try beside their own; may be given again. All of them where left out.",
+        ),
+    ] = None,
+    order_file: Annotated[
+        Path | None, typer.Option(help="The order `given`: a JSON list. Else the extractor's present one.")
+    ] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Write the best into extractor.toml; its comments are not kept.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Measure how many bytes a map takes in each packing, choose the best, and say why.
+
+    Maps of real pictures are coded by libx265 with the extractor's own video
+    settings, whatever encoder --limits are for, at one QP for all. Bytes are
+    those of feat_map_data, headers and order lists included.
+
+    The pictures come in runs of 8 consecutive ones, so that P pictures have
+    what they need. Each run begins with a refresh; in the mean, refreshes have
+    the weight that refresh_s gives them at the source's picture rate.
+
+    Not everything is measured. First grids, all in the channels' own order: the
+    quick choice by geometry alone (as in `prepare split`), the six best with
+    the fewest pictures (squarest, least unused), the best two with more, mode
+    stack, and what extractor.toml says. Then orders, on the best three of them.
+
+    A file of limits holds what the camera's encoder takes, e.g.:
+
+        name = "wave5"
+        formats = ["NV12"]
+        min_width = 256
+        min_height = 128
+        multiple_of_width = 32
+    """
+    from featlink_codec.video.clip import open_source
+    from featlink_codec.video.limits import EncoderLimits
+
+    from .prepare.apply import apply_packing
+    from .prepare.plan_report import explain, plan_dict, render_plan
+    from .prepare.planner import plan_extractor
+
+    given = _read_order(order_file)
+    target = None if limits == "x265" else EncoderLimits.load(limits)
+    with ProgressBar() as bar:
+        found = plan_extractor(
+            extractor,
+            open_source(source),
+            frames=frames,
+            qp=qp,
+            limits=target,
+            orders=order,
+            given=given,
+            progress=bar,
+        )
+    written = apply and apply_packing(extractor, found.best.packing)
+    if as_json:
+        sys.stdout.write(json.dumps({**plan_dict(found), "applied": written}) + "\n")
+        return
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=max(_WIDTH, console.width))
+    console.print(render_plan(found))
+    console.print()
+    for sentence in explain(found):
+        console.print(sentence, markup=False, soft_wrap=True)
+    if apply:
+        done = "now has this packing" if written else "had this packing already"
+        console.print(f"{extractor / 'extractor.toml'} {done}.", markup=False, soft_wrap=True)
+
+
+def _read_order(path: Path | None) -> tuple[int, ...] | None:
+    """The channel numbers in a file."""
+    if path is None:
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror or error}") from None
+    except ValueError:
+        raise SettingsError(f"{path}: not JSON, expected a list of channel numbers") from None
+    if not isinstance(found, list) or not all(type(one) is int for one in found):
+        raise SettingsError(f"{path}: found no list of integers, expected a list of channel numbers")
+    return tuple(found)
