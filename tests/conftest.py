@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import av
+import hypothesis
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+# Machines are shared: an example that takes long says nothing.
+hypothesis.settings.register_profile("shared-machine", deadline=None)
+hypothesis.settings.load_profile("shared-machine")
 
 VECTORS = Path(__file__).parent / "vectors"
 #: Streams to order: `make`, `codings`. A browser: `browser`, `opened`.

@@ -15,7 +15,9 @@ _DTYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
     "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
     "tensor(uint16)": np.uint16,
+    "tensor(int16)": np.int16,
 }
 
 

@@ -44,6 +44,9 @@ def run(
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many pictures.")] = None,
     queue: Annotated[int, typer.Option(min=2, max=64, help="Tensors that may wait between two stages.")] = 4,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of the backbone.")] = 1,
+    clip: Annotated[
+        bool, typer.Option("--clip", help="Clip NaN and infinities in a map (NaN to level 0) rather than stop.")
+    ] = False,
     stats: Annotated[Path | None, typer.Option(help="Write the run's figures to this file, as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON lines on standard error.")] = False,
 ) -> None:
@@ -62,7 +65,7 @@ def run(
     total = len(pictures)
     sink = open_sink(out)
     try:
-        pipeline = Pipeline(extractor, pictures, sink, queue_depth=queue, threads=threads)
+        pipeline = Pipeline(extractor, pictures, sink, queue_depth=queue, threads=threads, clip=clip)
     except BaseException:
         sink.abort()
         raise

@@ -1,4 +1,4 @@
-"""capture -> preprocess -> backbone -> quantize + pack -> HEVC -> stream, in three threads with short queues.
+"""capture -> preprocess -> backbone -> pack (and quantize) -> HEVC -> stream, in three threads with short queues.
 
 Arrays go round: a stage takes a free one, fills it and hands it on, so nothing is allocated per frame. A source that
 cannot wait (a camera) loses pictures when no array is free; they are counted.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlink_codec.errors import FeatlinkError, SettingsError
-from featlink_codec.extractor import ExtractorSettings, MapSettings
+from featlink_codec.extractor import ExtractorSettings, MapSettings, thresholds_of
 from featlink_codec.extractor.coding import map_coding, x265_settings
 from featlink_codec.extractor.preprocess import Preprocessor
-from featlink_codec.features import LogQuantizer, MapEncoder, Profile, StreamWriter, TagMaker, UniformQuantizer
+from featlink_codec.features import (
+    LogQuantizer,
+    MapEncoder,
+    MapValueError,
+    Profile,
+    Saw,
+    StreamWriter,
+    TagMaker,
+    UniformQuantizer,
+)
 from featlink_codec.video.x265 import X265Encoder
 
 from .backbone import Backbone
@@ -57,11 +67,19 @@ class Pipeline:
     :param sink: of bytes; committed or aborted before `run` returns
     :param queue_depth: arrays between two stages
     :param threads: of onnxruntime, within an operator
+    :param clip: NaN and infinities in a map are clipped rather than refused
     :raises FeatlinkError: the extractor or its backbone cannot be used
     """
 
     def __init__(
-        self, folder: Path, source: Source, sink: Sink, *, queue_depth: int = DEFAULT_QUEUE, threads: int = 1
+        self,
+        folder: Path,
+        source: Source,
+        sink: Sink,
+        *,
+        queue_depth: int = DEFAULT_QUEUE,
+        threads: int = 1,
+        clip: bool = False,
     ) -> None:
         self.settings = ExtractorSettings.load(folder, parts=("backbone",))
         if len(self.settings.maps) != 1:
@@ -75,7 +93,12 @@ class Pipeline:
         size = (self._map.height, self._map.width)
         shape = (1, self._map.channels, *size) if channels_first else (1, *size, self._map.channels)
         self._axes = (1, 2, 0) if channels_first else (0, 1, 2)
-        self._coding = map_coding(self._map, self.settings.video)
+        self._coding = map_coding(self._map, self.settings.video, thresholds_of(folder, self._map))
+        # The standard's quantizers take maps without negative values; a map with some was cut at the wrong place.
+        unsigned = isinstance(self._coding.quantizer, UniformQuantizer | LogQuantizer)
+        self._refuse = (
+            Saw.EXCESS | (Saw(0) if clip else Saw.NAN | Saw.INFINITY) | (Saw.NEGATIVE if unsigned else Saw(0))
+        )
         self._images = _Belt([self._preprocess.new_tensor() for _ in range(queue_depth)])
         self._features = _Belt([self._backbone.new_output(shape) for _ in range(queue_depth)])
         self.stats = PipelineStats()
@@ -173,7 +196,7 @@ class Pipeline:
             # libx265 has been seen to be lossy where it was told not to be, and nothing else would notice.
             return X265Encoder(x265_settings(video, width, height), verify=video.lossless)
 
-        coder = MapEncoder(self._coding, new_encoder)
+        coder = MapEncoder(self._coding, new_encoder, self._refuse)
         writer = StreamWriter(Profile(video.profile), self.settings.extractor.feat_extractor_id, live=True)
         tags = TagMaker()
         stages = self.stats.stages
@@ -181,11 +204,14 @@ class Pipeline:
         try:
             while (item := self._features.filled.get()) is not None:
                 universal = coder.refresh_due(item.time_s)
-                with stages["quantize"].timed():
-                    levels = coder.quantize(self._checked(item.array[0].transpose(self._axes)))
+                begin_s = time.perf_counter()
+                try:
+                    header, access_units = coder.encode(item.array[0].transpose(self._axes), item.time_s)
+                except MapValueError as error:
+                    raise self._explained(error) from None
                 self._features.free.put(item.array)
-                with stages["encode"].timed():
-                    header, access_units = coder.encode(levels, item.time_s)
+                stages["pack"].add(coder.pack_s)
+                stages["encode"].add(time.perf_counter() - begin_s - coder.pack_s)
                 with stages["write"].timed():
                     self._write(
                         writer.time_tag(tags.tag(item.time_s, universal)) + writer.feat_map(header, access_units)
@@ -198,17 +224,16 @@ class Pipeline:
         finally:
             coder.close()
 
-    def _checked(self, features: NDArray[np.generic]) -> NDArray[np.generic]:
-        """The standard's quantizers take maps without negative values; a map with some was cut at the wrong place."""
-        if (
-            isinstance(self._coding.quantizer, UniformQuantizer | LogQuantizer)
-            and (lowest := float(features.min())) < 0
-        ):
-            raise FeatlinkError(
-                f"tensor {self._map.tensor} holds {lowest:g}: the standard's quantizers take non-negative maps, "
-                "so split behind a ReLU (`featlink-host prepare split` lists such cuts)"
+    def _explained(self, error: MapValueError) -> FeatlinkError:
+        hint = ""
+        if error.saw & self._refuse & (Saw.NAN | Saw.INFINITY):
+            hint = "; --clip takes them for the lowest and highest level"
+        elif error.saw & Saw.NEGATIVE:
+            hint = (
+                ": the standard's quantizers take non-negative maps, so split behind a ReLU "
+                "(`featlink-host prepare split` lists such cuts)"
             )
-        return features
+        return FeatlinkError(f"tensor {self._map.tensor}: {error}{hint}")
 
     def _write(self, data: bytes) -> None:
         self._sink.write(data)

@@ -54,9 +54,7 @@ class PipelineStats:
 
     def __init__(self) -> None:
         self.started_s = time.perf_counter()
-        self.stages = {
-            name: Stage(name) for name in ("capture", "preprocess", "backbone", "quantize", "encode", "write")
-        }
+        self.stages = {name: Stage(name) for name in ("capture", "preprocess", "backbone", "pack", "encode", "write")}
         self.frames_captured = 0
         self.frames_dropped = 0
         self.maps = 0

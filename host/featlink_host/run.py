@@ -40,7 +40,7 @@ class MapRecord:
     #: the map begins with an intra picture and parameter sets
     starts_session: bool
     detections: list[Detection]
-    #: stage -> milliseconds: decode (HEVC and unpack), dequantize, head, detect
+    #: stage -> milliseconds: decode (HEVC, unpack and dequantize), head, detect
     stages_ms: dict[str, float]
     #: bytes of the map as raw float32
     raw_bytes: int
@@ -93,7 +93,9 @@ class HostRun:
         :raises SettingsError: its maps are not the extractor's
         """
         video = self.settings.video
-        reader = StreamReader(Profile(video.profile), video.level_scaling, require_hash=video.picture_hash)
+        reader = StreamReader(
+            Profile(video.profile), video.level_scaling, require_hash=video.picture_hash, wanted=self._head.wanted
+        )
         result = RunResult()
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -134,10 +136,8 @@ class HostRun:
     def _map(self, event: FeatureMap, k: int, stream_bytes: int, decode_ms: float, out: Path) -> MapRecord:
         assert event.levels is not None
         stages = {"decode": decode_ms}
-        with _timed(stages, "dequantize"):
-            self._head.fill(event)
         with _timed(stages, "head"):
-            outputs = self._head.run()
+            outputs = self._head.run(event)
         detections: list[Detection] = []
         with _timed(stages, "detect"):
             if self._detector is not None:

@@ -59,7 +59,7 @@ def test_a_clip_becomes_a_whole_stream(tiny_extractor, tiny_clip, tmp_path):
     assert isinstance(events[-1], SequenceEnd)
     figures = json.loads(stats.read_text())
     assert (figures["maps"], figures["bytes"]) == (12, out.stat().st_size)
-    assert set(figures["stages"]) == {"capture", "preprocess", "backbone", "quantize", "encode", "write"}
+    assert set(figures["stages"]) == {"capture", "preprocess", "backbone", "pack", "encode", "write"}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clip.fms", "stats.json"]
 
 

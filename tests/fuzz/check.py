@@ -294,8 +294,8 @@ class _VerifyingDecoder(HevcDecoder):
 
     _cropped = True
 
-    def decode(self, unit: AccessUnit, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        picture = super().decode(unit, out)
+    def decode(self, unit: AccessUnit) -> NDArray[np.uint8]:
+        picture = super().decode(unit)
         for sps in map(parse_sps, unit.sps):
             self._cropped = any(sps.crop)
         if has_md5(unit) and not self._cropped:  # what is cropped away counts in the hash

@@ -78,7 +78,7 @@ def result(label: str = "car") -> RunResult:
             stream_bytes=2000 + 10 * k,
             starts_session=k == 0,
             detections=[box(label, 0.9, 0.1)],
-            stages_ms={"decode": 2.0 + k, "dequantize": 0.25, "head": 11.0, "detect": 1.0},
+            stages_ms={"decode": 2.0 + k, "head": 11.0, "detect": 1.0},
             raw_bytes=19 * 19 * 12 * 4,
             zlib_bytes=3000,
         )

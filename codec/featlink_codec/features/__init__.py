@@ -2,6 +2,8 @@
 
 from .events import Damage, Event, FeatureMap, SequenceEnd, SequenceStart, Tag
 from .map_encoder import MapCoding, MapEncoder
+from .map_target import Wanted
+from .packer import MapValueError, Saw
 from .packing import Packing
 from .presets import annex_b
 from .quantizers import CustomQuantizer, LogQuantizer, Quantizer, UniformQuantizer
@@ -19,11 +21,13 @@ __all__ = [
     "LogQuantizer",
     "MapCoding",
     "MapEncoder",
+    "MapValueError",
     "Packing",
     "PreQuantMode",
     "Profile",
     "Quantizer",
     "RepackMode",
+    "Saw",
     "SequenceEnd",
     "SequenceHeader",
     "SequenceStart",
@@ -33,5 +37,6 @@ __all__ = [
     "TagMaker",
     "TimeTag",
     "UniformQuantizer",
+    "Wanted",
     "annex_b",
 ]

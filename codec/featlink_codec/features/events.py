@@ -78,12 +78,14 @@ class FeatureMap(Element):
     starts_session: bool
     #: Every picture carried an MD5 picture hash, and (where it was decoded) it held.
     hashed: bool
-    #: uint8 (uint16 at depth 16) [H, W, C], a view of planes [C, H, W]; None where the reader does not decode.
+    #: uint8 (uint16 at depth 16) [H, W, C], a view of planes [C, H, W]; None where they are not wanted.
     levels: Levels | None = field(repr=False)
+    #: The dequantized values, or the integers, as the head takes them: see `Wanted`.
+    tensor: NDArray[np.generic] | None = field(repr=False, default=None)
 
     def values(self) -> NDArray[np.float32]:
         """float32 [H, W, C]: dequantized, or the integers themselves."""
-        assert self.levels is not None, "the reader was told not to decode"
+        assert self.levels is not None, "the reader was told not to give levels"
         if self.quantizer is None:
             return self.levels.astype(np.float32)
         return self.quantizer.dequantize(self.levels)

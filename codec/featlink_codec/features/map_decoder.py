@@ -16,8 +16,9 @@ from ..video.picture_hash import has_md5
 from ..video.sps import MAX_PIXELS, Sps, check_sps, parse_sps
 from .events import FeatureMap
 from .heritage import Heritage, NotInheritableError, Resolved, packing_of
-from .packing import Packing, level_table
-from .quantizers import Levels
+from .map_target import MapTarget, Wanted, unpacking
+from .packing import Packing
+from .quantizers import CustomQuantizer, Quantizer
 from .syntax import MAX_CHANNELS, FeatMapHeader
 
 #: Damage after which it is still known where the map begins and ends and what it would have set: only the map is lost.
@@ -31,8 +32,11 @@ MAX_SESSION_PIXELS = 2 * MAX_PIXELS
 class VideoDecoder(Protocol):
     """One decoder session: access units in, luma out."""
 
-    def decode(self, access_unit: AccessUnit, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """The one picture of an access unit, uint8 [rows, columns]. Any StreamError ends the session."""
+    def decode(self, access_unit: AccessUnit) -> NDArray[np.uint8]:
+        """The one picture of an access unit, uint8 [rows, columns], good until the next call at least.
+
+        :raises StreamError: the session is over
+        """
 
     def close(self) -> None:
         """Free the session."""
@@ -48,6 +52,9 @@ class _Session:
     height: int
     width: int
     coded_pixels: int
+    #: How the last map was unpacked; most are like the one before.
+    kind: object = None
+    new_target: Callable[[], MapTarget] | None = None
 
 
 class MapDecoder:
@@ -56,10 +63,14 @@ class MapDecoder:
     :param level_scaling: samples carry level * 255 / peak
     :param new_decoder: None: check everything but the pixels, and give maps without levels
     :param require_hash: refuse pictures without an MD5 hash from the first one on
+    :param wanted: what maps shall hold
     """
 
-    def __init__(self, level_scaling: bool, new_decoder: DecoderFactory | None, require_hash: bool) -> None:
+    def __init__(
+        self, level_scaling: bool, new_decoder: DecoderFactory | None, require_hash: bool, wanted: Wanted
+    ) -> None:
         self._level_scaling = level_scaling
+        self._wanted = wanted
         self._require_hash = require_hash
         self._new_decoder = new_decoder
         self.heritage = Heritage()
@@ -109,7 +120,7 @@ class MapDecoder:
         try:
             session = self._session(header.feat_type_id, units, video_offset)
             height, width = self._map_size(packing, session, video_offset)
-            levels = self._levels(header, packing, session, units, (height, width))
+            target = self._unpacked(resolved.quantizer, header.bit_depth, packing, session, units, (height, width))
         except StreamError as error:
             self._close(header.feat_type_id)
             if error.name in EXTENT_KNOWN:
@@ -133,7 +144,8 @@ class MapDecoder:
             picture_size=(session.height, session.width),
             starts_session=units[0].is_irap and units[0].has_parameter_sets,
             hashed=hashed,
-            levels=levels,
+            levels=None if target is None else target.levels,
+            tensor=None if target is None else target.tensor,
         )
 
     def _packing(self, header: FeatMapHeader, resolved: Resolved, pictures: int, offset: int) -> Packing:
@@ -187,28 +199,34 @@ class MapDecoder:
         except SettingsError as error:
             raise StreamError("bad-size", offset, str(error)) from None
 
-    def _levels(
-        self, header: FeatMapHeader, packing: Packing, session: _Session, units: list[AccessUnit], size: tuple[int, int]
-    ) -> Levels | None:
-        """Decode and unpack: uint8 or uint16 [H, W, C], stored as planes [C, H, W]."""
+    def _unpacked(
+        self, quantizer: Quantizer | None, bit_depth: int, packing: Packing, session: _Session,
+        units: list[AccessUnit], size: tuple[int, int],
+    ) -> MapTarget | None:  # fmt: skip
+        """Decode and unpack."""
         if session.decoder is None:
             return None
-        table = None if header.bit_depth >= 8 else level_table(header.bit_depth, self._level_scaling)
-        picture = np.empty((session.height, session.width), np.uint8)
-        planes: list[NDArray[np.uint8]] = []
+        high = packing.pictures if bit_depth == 16 else 0
+        target: MapTarget | None = None
         for k, unit in enumerate(units):
-            session.decoder.decode(unit, picture)
-            plane, index = divmod(k, packing.pictures)
-            if index == 0:  # only once a picture has proved good: an SPS may lie about the size
-                planes.append(np.empty((packing.channels, *size), np.uint8))
-            packing.unpack(picture if table is None else table[picture], index, planes[plane])
-        if len(planes) == 1:
-            return planes[0].transpose(1, 2, 0)
-        high, low = planes
-        whole = high.astype(np.uint16)
-        whole <<= 8
-        whole |= low
-        return whole.transpose(1, 2, 0)
+            picture = session.decoder.decode(unit)
+            if target is None:  # only once a picture has proved good: an SPS may lie about the size
+                target = self._new_target(quantizer, bit_depth, packing, session, size)
+            if k < high:
+                target.keep_high(picture)
+            else:
+                target.take(picture)
+        return target
+
+    def _new_target(
+        self, quantizer: Quantizer | None, bit_depth: int, packing: Packing, session: _Session, size: tuple[int, int]
+    ) -> MapTarget:
+        bounds = quantizer.partitions.tobytes() if isinstance(quantizer, CustomQuantizer) else None
+        kind = (bounds or quantizer, bit_depth, packing, size)
+        if session.new_target is None or session.kind != kind:
+            session.new_target = unpacking(packing, size, bit_depth, self._level_scaling, quantizer, self._wanted)
+            session.kind = kind
+        return session.new_target()
 
     def _keep_within_budget(self) -> None:
         while len(self._sessions) > 1 and sum(s.coded_pixels for s in self._sessions.values()) > MAX_SESSION_PIXELS:

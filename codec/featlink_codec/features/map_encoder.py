@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..bits import float_bits
 from ..errors import SettingsError
-from .packing import Packing, samples_of
-from .quantizers import CustomQuantizer, Levels, LogQuantizer, Quantizer, UniformQuantizer, as_levels
+from .packer import DEFAULT_REFUSED, MapPacker, MapValueError, Saw
+from .packing import Packing, sample_table
+from .quantizers import CustomQuantizer, LogQuantizer, Quantizer, UniformQuantizer
 from .syntax import FeatMapHeader, PreQuantMode, Profile, RepackMode
 
 #: Writers repeat parameter sets, an intra picture and explicit lists at least this often, or one loss is for ever.
@@ -46,6 +49,7 @@ class MapCoding:
     :param packing: for all maps of the type
     :param continuous: P pictures may build on earlier maps; else every map starts with an intra picture
     :param refresh_s: seconds between intra pictures and explicit parameters
+    :param thresholds: float32 [peak], stored with the extractor; None: the quantizer's own
     """
 
     feat_type_id: int
@@ -56,6 +60,7 @@ class MapCoding:
     level_scaling: bool = False
     continuous: bool = True
     refresh_s: float = DEFAULT_REFRESH_S
+    thresholds: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.feat_type_id <= 255:
@@ -78,59 +83,81 @@ class MapEncoder:
     """Encodes the maps of one type, in order.
 
     :param new_encoder: makes the video session, once per picture size
+    :param refuse: what a map must not hold
     """
 
-    def __init__(self, settings: MapCoding, new_encoder: EncoderFactory) -> None:
+    def __init__(self, settings: MapCoding, new_encoder: EncoderFactory, refuse: Saw = DEFAULT_REFUSED) -> None:
         self.settings = settings
+        #: Seconds of the last `encode` that went into quantizing and packing.
+        self.pack_s = 0.0
         self._new_encoder = new_encoder
+        self._refuse = refuse
         self._encoder: VideoEncoder | None = None
+        self._packer: MapPacker | None = None
+        self._packed: tuple[tuple[int, ...], np.dtype[np.generic]] | None = None
         self._map_size = (0, 0)
         self._refreshed_s: float | None = None
 
-    def quantize(self, values: ArrayLike) -> Levels:
-        """Levels of a map of values, or the integers of a map of integers, checked.
+    def encode(self, values: NDArray[np.generic], time_s: float) -> tuple[FeatMapHeader, bytes]:
+        """Quantize and pack a map straight into the encoder's pictures, and encode them.
 
-        :raises SettingsError: NaN, or integers beyond the depth
-        """
-        settings = self.settings
-        if settings.quantizer is not None:
-            return settings.quantizer.quantize(values)
-        integers = np.asarray(values)
-        if integers.dtype.kind not in "ui":
-            raise SettingsError(f"a map of integers is {integers.dtype}")
-        peak = (1 << settings.bit_depth) - 1
-        if integers.size and (int(integers.min()) < 0 or int(integers.max()) > peak):
-            raise SettingsError(f"integers from {integers.min()} to {integers.max()}, expected 0..{peak}")
-        return as_levels(integers, settings.bit_depth)
-
-    def encode(self, levels: Levels, time_s: float) -> tuple[FeatMapHeader, bytes]:
-        """Pack and encode one map.
-
-        :param levels: uint8 (uint16 at depth 16) [H, W, C], any strides
+        :param values: [H, W, C], any strides: float32 or float16 under a quantizer; else, or where they are levels
+            already, uint8, int8, uint16 or int16
         :param time_s: of the map, for the refresh; seconds on any clock that does not go back
         :returns: what `StreamWriter.feat_map` takes
         :raises SettingsError: the map does not fit the packing or the stream
+        :raises MapValueError: it holds what it must not: NaN, infinities, integers beyond the depth; nothing is sent
         :raises EncoderError: from the encoder; the next map starts anew
         """
         settings = self.settings
-        if levels.ndim != 3 or levels.shape[2] != settings.packing.channels:
-            raise SettingsError(f"a map is [H, W, {settings.packing.channels}], found {list(levels.shape)}")
-        planes = samples_of(levels, settings.bit_depth, settings.level_scaling)
+        packer = self._packer_for(values)
+        wide = settings.bit_depth == 16
         refresh = self._refresh_due(time_s)
-        encoder = self._session(levels.shape[0], levels.shape[1])
+        encoder = self._session(values.shape[0], values.shape[1])
         refresh = refresh or self._refreshed_s is None
         units: list[bytes] = []
+        self.pack_s = 0.0
         try:
-            for plane in planes:
+            for high in (True, False) if wide else (False,):
                 for picture in range(settings.packing.pictures):
-                    settings.packing.pack(plane, picture, encoder.frame_buffer())
+                    out = encoder.frame_buffer()
+                    begin_s = time.perf_counter()
+                    packer.pack(values, picture, None if high else out, out if high else None)
+                    self.pack_s += time.perf_counter() - begin_s
                     units.append(encoder.encode_frame(intra=not units and (refresh or not settings.continuous)))
+        except MapValueError:
+            if units:  # the host never saw what the next picture would be predicted from
+                self.close()
+            raise
         except Exception:
             self.close()
             raise
         if refresh:
             self._refreshed_s = time_s
         return self._header(explicit=refresh), b"".join(units)
+
+    def _packer_for(self, values: NDArray[np.generic]) -> MapPacker:
+        """The packer of maps of this shape and type; most are like the one before."""
+        kind = (values.shape, values.dtype)
+        if self._packer is not None and self._packed == kind:
+            return self._packer
+        settings = self.settings
+        if values.ndim != 3 or values.shape[2] != settings.packing.channels:
+            raise SettingsError(f"a map is [H, W, {settings.packing.channels}], found {list(values.shape)}")
+        height, width, _ = values.shape
+        wide = settings.bit_depth == 16
+        make = partial(MapPacker, settings.packing, height, width, values.dtype, wide=wide, refuse=self._refuse)
+        if values.dtype.kind == "f":
+            if settings.quantizer is None:
+                raise SettingsError(f"a map of integers is {values.dtype}")
+            thresholds = settings.quantizer.thresholds if settings.thresholds is None else settings.thresholds
+            step = 255 // settings.quantizer.peak if settings.level_scaling and not wide else 1
+            packer = make(thresholds=thresholds, step=step)
+        else:
+            table = sample_table(settings.bit_depth, settings.level_scaling, values.dtype)
+            packer = make(table=table, limit=(1 << settings.bit_depth) - 1)
+        self._packer, self._packed = packer, kind
+        return packer
 
     def restart(self) -> None:
         """The next map is a refresh: something before it was lost on the way."""

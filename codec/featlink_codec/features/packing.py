@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ..errors import SettingsError
 from ..video.sps import MAX_PIXELS, MAX_SIDE
@@ -163,6 +163,17 @@ def scaling_table(bit_depth: int) -> NDArray[np.uint8]:
     """uint8 [peak + 1]: the sample of each level under level_scaling."""
     peak = (1 << bit_depth) - 1
     return np.floor(np.arange(peak + 1) * 255.0 / peak + 0.5).astype(np.uint8)
+
+
+def sample_table(bit_depth: int, level_scaling: bool, dtype: DTypeLike) -> NDArray[np.uint16]:
+    """uint16 [256] or [65536]: the sample of each level, by the bits of an integer of `dtype`.
+
+    Integers above peak, and negative ones, are no levels: they have the sample of peak.
+    """
+    size = 256 ** np.dtype(dtype).itemsize if np.dtype(dtype).kind in "ui" else 0
+    levels = np.minimum(np.arange(size), (1 << bit_depth) - 1)
+    scaled = level_scaling and bit_depth < 8
+    return scaling_table(bit_depth)[levels].astype(np.uint16) if scaled else levels.astype(np.uint16)
 
 
 def level_table(bit_depth: int, level_scaling: bool) -> NDArray[np.uint8]:

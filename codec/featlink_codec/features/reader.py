@@ -14,6 +14,7 @@ from ..bits import BitReader
 from ..errors import RefusedError, StreamError, TruncatedError
 from .events import Damage, Event, SequenceEnd, SequenceStart
 from .map_decoder import EXTENT_KNOWN, DecoderFactory, MapDecoder, VideoDecoder
+from .map_target import Wanted
 from .syntax import (
     FEAT_MAP_SEQUENCE_END_CODE,
     FEAT_MAP_SEQUENCE_START_CODE,
@@ -62,6 +63,7 @@ class StreamReader:
     :param require_hash: refuse maps whose pictures carry no MD5: without one most damage to video passes unseen, and
         FFmpeg gives a picture that was cut short as good, with stale memory in it. A type that was hashed must stay so
         in any case
+    :param wanted: what a decoded map shall hold: its levels, the head's input tensor, or both
     :param new_decoder: makes a video decoder for (width, height); PyAV where left out
     :param max_map_bytes: a map, or zero bytes between structures, beyond this are damage
     """
@@ -72,13 +74,15 @@ class StreamReader:
         level_scaling: bool = False,
         *,
         decode: bool = True,
+        wanted: Wanted = Wanted(),  # noqa: B008 (frozen)
         require_hash: bool = False,
         new_decoder: DecoderFactory | None = None,
         max_map_bytes: int = DEFAULT_MAX_MAP_BYTES,
     ) -> None:
         self._profile = profile
         self._max_map_bytes = max_map_bytes
-        self._decoder = MapDecoder(level_scaling, (new_decoder or _pyav_decoder) if decode else None, require_hash)
+        decoder = (new_decoder or _pyav_decoder) if decode else None
+        self._decoder = MapDecoder(level_scaling, decoder, require_hash, wanted)
         self._timeline = Timeline()
         self._state = _State.START
         self._buffer = bytearray()

@@ -62,43 +62,33 @@ class HevcDecoder:
         """Whether the session's pictures carry hashes, so that damage cannot pass; known after the first one."""
         return self._require_hash
 
-    def decode(
-        self, access_unit: AccessUnit | bytes | bytearray | memoryview, out: NDArray[np.uint8] | None = None
-    ) -> NDArray[np.uint8]:
+    def decode(self, access_unit: AccessUnit | bytes | bytearray | memoryview) -> NDArray[np.uint8]:
         """Decode one access unit into its one picture.
 
         :param access_unit: the bytes of exactly one; give the AccessUnit where it is known: errors then have its offset
-        :param out: uint8 [height, width] to write into, any strides; else a new array is made
-        :returns: `out` or the new array: luma, uint8 [height, width]
+        :returns: luma, uint8 [height, width]: FFmpeg's own picture, without a copy, so it is read-only. It stays as it
+            is for as long as the array is kept
         :raises StreamError: ``no-reference`` when the session has not begun, has ended in an error, or FFmpeg gives no
             picture; ``bad-picture`` when FFmpeg refuses: damage, a hash that does not match, a reference that is not
             there (it reports all three alike); ``hash-missing``; ``video-size`` and the names of
             :func:`~.sps.parse_sps`, :func:`~.sps.check_sps` and, for bytes, :func:`~.nal.split_access_units`
-        :raises SettingsError: `out` does not fit
         """
-        if out is not None and (out.shape != (self.height, self.width) or out.dtype != np.uint8):
-            raise SettingsError(f"out is {out.dtype} {list(out.shape)}: uint8 {[self.height, self.width]} wanted")
         try:
             if not isinstance(access_unit, AccessUnit):
                 units = split_access_units(access_unit, 0)
                 if len(units) != 1:
                     raise SettingsError(f"{len(units)} access units: decode() takes one at a time")
                 access_unit = units[0]
-            picture = self._decode(access_unit)
+            return self._decode(access_unit)
         except StreamError:
             self.close()
             raise
-        if out is None:
-            return picture.copy()
-        np.copyto(out, picture)
-        return out
 
     def close(self) -> None:
         """Give the decoder's memory back. May be called twice."""
         self._codec = None
 
     def _decode(self, unit: AccessUnit) -> NDArray[np.uint8]:
-        """The luma plane of the picture, as a view of FFmpeg's own buffer."""
         if self._codec is None:
             raise StreamError("no-reference", unit.offset, "the decoder ended at a damaged picture before this one")
         if not (self._started or (unit.is_irap and unit.has_parameter_sets)):

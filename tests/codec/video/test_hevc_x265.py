@@ -162,7 +162,7 @@ def test_verifying_finds_a_picture_that_is_not_lossless(monkeypatch: pytest.Monk
     decode = HevcDecoder.decode
 
     def wrong(self: HevcDecoder, *arguments: Any) -> Plane:
-        picture = decode(self, *arguments)
+        picture = decode(self, *arguments).copy()
         picture[3, 5] ^= 1
         return picture
 

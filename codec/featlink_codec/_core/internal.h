@@ -1,0 +1,103 @@
+/* Between the files of the core: kernels by instruction set, and what they share. */
+#ifndef FEATLINK_INTERNAL_H
+#define FEATLINK_INTERNAL_H
+
+#include <string.h>
+
+#include "featlink_core.h"
+
+/* Kernels of fl_pack: `n` elements that lie in a row become `n` samples. */
+enum {
+    K_COPY,      /* u8: the sample is the element */
+    K_TABLE8,    /* u8, i8: 256 bytes */
+    K_AFFINE8,   /* the same, where 16-bit integer arithmetic gives the table */
+    K_TABLE8W,   /* u8, i8: 256 x 16 bits */
+    K_TABLE16,   /* u16, i16: 65536 bytes */
+    K_TABLE16W,  /* u16, i16: 65536 x 16 bits */
+    K_SPLIT16,   /* u16: the sample is the element */
+    K_LINEAR32,  /* f32: round(x * scale) in binary64, proved against every threshold */
+    K_LINEAR16,  /* f16 */
+    K_LINEAR32W, /* samples of 16 bits */
+    K_LINEAR16W,
+    K_BUCKETS32, /* f32: at most one threshold in each bucket of bit patterns */
+    K_BUCKETS16,
+    K_SEARCH32, /* any thresholds, narrow or wide */
+    K_SEARCH16,
+    PACK_KERNELS
+};
+
+/* Kernels of fl_unpack: samples in a row become elements. */
+enum {
+    U_COPY,      /* one byte, as it is */
+    U_TABLE1,    /* 256 x 1, 2, 4 bytes */
+    U_TABLE2,
+    U_TABLE4,
+    U_LINEAR,    /* binary32: (float)(step * sample) */
+    U_JOIN,      /* two planes to u16, as they are */
+    U_TABLE2W,   /* two planes, 65536 x 2, 4 bytes */
+    U_TABLE4W,
+    U_LINEARW,
+    UNPACK_KERNELS
+};
+
+/* Largest seen. Floats: of the bits, and of the bits without their sign, as unsigned numbers. Integers: of the bits. */
+typedef struct {
+    uint32_t bits, magnitude;
+} fl_seen;
+
+typedef void (*fl_pack_run)(const fl_quantizer *q, const void *in, uint8_t *low, uint8_t *high, size_t n, fl_seen *seen);
+typedef void (*fl_unpack_run)(const fl_values *v, const uint8_t *low, const uint8_t *high, void *out, size_t n);
+
+/* The same for `rows` rows of `width`, `stride` bytes apart. */
+typedef struct {
+    uint32_t rows, width;
+    int64_t in_stride, out_stride;
+} fl_rectangle;
+
+typedef void (*fl_pack_rows)(const fl_quantizer *q, const void *in, uint8_t *out, const fl_rectangle *r, fl_seen *seen);
+typedef void (*fl_unpack_rows)(const fl_values *v, const uint8_t *in, void *out, const fl_rectangle *r);
+
+typedef struct {
+    const char *name;
+    fl_pack_run pack[PACK_KERNELS];
+    fl_unpack_run unpack[UNPACK_KERNELS];
+    /* For one plane of bytes; NULL where a row at a time is all there is. */
+    fl_pack_rows pack_rows[PACK_KERNELS];
+    fl_unpack_rows unpack_rows[UNPACK_KERNELS];
+} fl_kernels;
+
+/* The one in use: never NULL. */
+const fl_kernels *fl_current(void);
+
+extern const fl_kernels fl_portable;
+#if defined(__x86_64__)
+extern const fl_kernels fl_avx2;
+extern const fl_kernels fl_avx512;
+#elif defined(__aarch64__)
+extern const fl_kernels fl_neon;
+#endif
+
+static inline uint32_t fl_float_bits(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return bits;
+}
+
+static inline float fl_bits_float(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+
+/* Orders floats as integers: a sign flip extends the order of non-negative ones. -0.0 stands just below 0.0. */
+static inline int32_t fl_key(uint32_t bits) {
+    int32_t s = (int32_t)bits;
+    return s ^ ((s >> 31) & 0x7fffffff);
+}
+
+/* Bits above it, shifted by one for the sign, are NaN. */
+#define FL_INFINITY 0x7f800000u
+/* Adding 2^52 rounds a double to an integer, to nearest, and leaves it in the low bits. */
+#define FL_ROUND 0x1p52
+
+#endif

@@ -1,0 +1,154 @@
+/* AVX2 with FMA and F16C, by hand where the compiler falls short. */
+#include <immintrin.h>
+
+#include "kernels.h"
+
+/* 16 shuffles, one for each upper half of the byte: an element of another row is 16 or more after the xor, 0x80 or more
+ * after the saturating sum, and a shuffle gives 0 for that. */
+static void avx2_table8(const fl_quantizer *q, const void *restrict in, uint8_t *restrict low, uint8_t *high, size_t n,
+                        fl_seen *seen) {
+    const uint8_t *bytes = in, *table = q->memory;
+    size_t k = 0;
+    (void)high;
+    saw_bytes(q, in, n, seen);
+    for (; k + 64 <= n; k += 64) {
+        const __m256i x0 = _mm256_loadu_si256((const __m256i *)(bytes + k));
+        const __m256i x1 = _mm256_loadu_si256((const __m256i *)(bytes + k + 32));
+        __m256i y0 = _mm256_setzero_si256(), y1 = y0;
+        for (int row = 0; row < 16; row++) {
+            const __m256i entries = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(table + 16 * row)));
+            const __m256i flip = _mm256_set1_epi8((char)(16 * row)), lift = _mm256_set1_epi8(0x70);
+            const __m256i at0 = _mm256_adds_epu8(_mm256_xor_si256(x0, flip), lift);
+            const __m256i at1 = _mm256_adds_epu8(_mm256_xor_si256(x1, flip), lift);
+            y0 = _mm256_or_si256(y0, _mm256_shuffle_epi8(entries, at0));
+            y1 = _mm256_or_si256(y1, _mm256_shuffle_epi8(entries, at1));
+        }
+        _mm256_storeu_si256((__m256i *)(low + k), y0);
+        _mm256_storeu_si256((__m256i *)(low + k + 32), y1);
+    }
+    for (; k < n; k++) low[k] = table[bytes[k]];
+}
+
+static void avx2_values1(const fl_values *v, const uint8_t *restrict low, const uint8_t *high, void *restrict out,
+                         size_t n) {
+    const fl_quantizer q = {.limit = UINT32_MAX, .memory = v->memory};
+    fl_seen seen = {0, 0};
+    (void)high;
+    avx2_table8(&q, low, out, NULL, n, &seen);
+}
+
+typedef struct {
+    __m256 top;
+    __m256d scale;
+    __m256i steps, bits, magnitude;
+} floats;
+
+static inline floats begin(const fl_quantizer *q) {
+    uint8_t steps[16];
+    for (uint32_t k = 0; k < 16; k++) steps[k] = (uint8_t)(k * q->step);
+    const __m256i s = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)steps));
+    return (floats){_mm256_set1_ps(q->top), _mm256_set1_pd(q->scale), s, _mm256_setzero_si256(), _mm256_setzero_si256()};
+}
+
+static inline void note(floats *f, __m256i bits) {
+    f->bits = _mm256_max_epu32(f->bits, bits);
+    f->magnitude = _mm256_max_epu32(f->magnitude, _mm256_slli_epi32(bits, 1));
+}
+
+static inline void finish(const floats *f, fl_seen *seen) {
+    uint32_t bits[8], magnitude[8];
+    memcpy(bits, &f->bits, 32);
+    memcpy(magnitude, &f->magnitude, 32);
+    for (int k = 0; k < 8; k++) saw(seen, bits[k], magnitude[k]);
+}
+
+/* 8 floats to 32-bit levels, in the order 0 1 4 5 2 3 6 7. max(NaN, 0) is the second operand. */
+static inline __m256i linear8(floats *f, __m256 x) {
+    const __m256d round = _mm256_set1_pd(FL_ROUND);
+    note(f, _mm256_castps_si256(x));
+    x = _mm256_min_ps(_mm256_max_ps(x, _mm256_setzero_ps()), f->top);
+    __m256d a = _mm256_cvtps_pd(_mm256_castps256_ps128(x)), b = _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1));
+    a = _mm256_fmadd_pd(a, f->scale, round);
+    b = _mm256_fmadd_pd(b, f->scale, round);
+    return _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castpd_ps(a), _mm256_castpd_ps(b), 0x88));
+}
+
+static inline __m256 load_f32(const void *in, size_t k) { return _mm256_loadu_ps((const float *)in + k); }
+
+static inline __m256 load_f16(const void *in, size_t k) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((const uint16_t *)in + k)));
+}
+
+/* Four times 8 levels in the order of linear8 to 32 bytes in order. */
+static inline __m256i bytes_of(__m256i a, __m256i b, __m256i c, __m256i d) {
+    /* after the packs, 16 bits at a time: a01 a45 b01 b45 c01 c45 d01 d45 | a23 a67 b23 b67 c23 c67 d23 d67 */
+    const __m256i y = _mm256_packus_epi16(_mm256_packus_epi32(a, b), _mm256_packus_epi32(c, d));
+    const __m256i halves = _mm256_permute4x64_epi64(y, 0xd8);
+    const __m256i order = _mm256_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15,
+                                           0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
+    return _mm256_shuffle_epi8(halves, order);
+}
+
+#define LINEAR(NAME, LOAD, TAIL, SIZE)                                                                            \
+    static void NAME(const fl_quantizer *q, const void *restrict in, uint8_t *restrict low, uint8_t *high,       \
+                     size_t n, fl_seen *seen) {                                                                  \
+        floats f = begin(q);                                                                                     \
+        const int stepped = q->step != 1;                                                                        \
+        size_t k = 0;                                                                                            \
+        for (; k + 32 <= n; k += 32) {                                                                           \
+            const __m256i a = linear8(&f, LOAD(in, k)), b = linear8(&f, LOAD(in, k + 8));                        \
+            const __m256i c = linear8(&f, LOAD(in, k + 16)), d = linear8(&f, LOAD(in, k + 24));                  \
+            __m256i y = bytes_of(a, b, c, d);                                                                    \
+            if (stepped) y = _mm256_shuffle_epi8(f.steps, y);                                                    \
+            _mm256_storeu_si256((__m256i *)(low + k), y);                                                        \
+        }                                                                                                        \
+        finish(&f, seen);                                                                                        \
+        if (k < n) TAIL(q, (const char *)in + SIZE * k, low + k, high, n - k, seen);                             \
+    }
+
+LINEAR(avx2_linear32, load_f32, pack_linear32, 4)
+LINEAR(avx2_linear16, load_f16, pack_linear16, 2)
+
+#define BUCKETS(NAME, LOAD, TAIL, SIZE)                                                                          \
+    static void NAME(const fl_quantizer *q, const void *restrict in, uint8_t *restrict low, uint8_t *high,       \
+                     size_t n, fl_seen *seen) {                                                                  \
+        floats f = begin(q);                                                                                     \
+        const __m256i least = _mm256_set1_epi32(q->key_low), most = _mm256_set1_epi32(q->key_high);              \
+        const __m256i first = _mm256_set1_epi32(q->first), mask = _mm256_set1_epi32(q->mask);                    \
+        const __m256i half = _mm256_set1_epi32(0xffff), infinity = _mm256_set1_epi32(FL_INFINITY);               \
+        const __m256i unsign = _mm256_set1_epi32(0x7fffffff);                                                    \
+        const __m128i shift = _mm_cvtsi32_si128(q->shift);                                                       \
+        size_t k = 0;                                                                                            \
+        for (; k + 8 <= n; k += 8) {                                                                             \
+            const __m256i bits = _mm256_castps_si256(LOAD(in, k));                                               \
+            note(&f, bits);                                                                                      \
+            const __m256i nan = _mm256_cmpgt_epi32(_mm256_and_si256(bits, unsign), infinity);                    \
+            __m256i key = _mm256_xor_si256(bits, _mm256_and_si256(_mm256_srai_epi32(bits, 31), unsign));         \
+            key = _mm256_min_epi32(_mm256_max_epi32(key, least), most);                                          \
+            key = _mm256_blendv_epi8(key, least, nan);                                                           \
+            const __m256i at = _mm256_sub_epi32(_mm256_sra_epi32(key, shift), first);                            \
+            const __m256i bucket = _mm256_i32gather_epi32(q->memory, at, 4);                                     \
+            const __m256i missed = _mm256_cmpgt_epi32(_mm256_and_si256(bucket, half), _mm256_and_si256(key, mask)); \
+            __m256i level = _mm256_add_epi32(_mm256_srli_epi32(bucket, 16), _mm256_set1_epi32(1));               \
+            level = _mm256_add_epi32(level, missed);                                                             \
+            level = _mm256_packus_epi32(level, level);                                                           \
+            __m128i y = _mm256_castsi256_si128(_mm256_permute4x64_epi64(level, 0x08));                           \
+            y = _mm_packus_epi16(y, y);                                                                          \
+            if (q->step != 1) y = _mm_shuffle_epi8(_mm256_castsi256_si128(f.steps), y);                          \
+            _mm_storel_epi64((__m128i *)(low + k), y);                                                           \
+        }                                                                                                        \
+        finish(&f, seen);                                                                                        \
+        if (k < n) TAIL(q, (const char *)in + SIZE * k, low + k, high, n - k, seen);                             \
+    }
+
+BUCKETS(avx2_buckets32, load_f32, pack_buckets32, 4)
+BUCKETS(avx2_buckets16, load_f16, pack_buckets16, 2)
+
+const fl_kernels fl_avx2 = {
+    "avx2",
+    {PLAIN_PACK_KERNELS, [K_TABLE8] = avx2_table8, [K_LINEAR32] = avx2_linear32, [K_LINEAR16] = avx2_linear16,
+     [K_BUCKETS32] = avx2_buckets32, [K_BUCKETS16] = avx2_buckets16},
+    {PLAIN_UNPACK_KERNELS, [U_TABLE1] = avx2_values1},
+    {NULL},
+    {NULL},
+};

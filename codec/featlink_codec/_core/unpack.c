@@ -1,0 +1,159 @@
+/* fl_unpack: how the samples of a picture find their way to the kernels and the elements theirs into the map. */
+#include "geometry.h"
+
+typedef struct {
+    const fl_packing *packing;
+    const fl_values *v;
+    const fl_map *map;
+    uint32_t picture;
+    fl_unpack_run run;
+    fl_unpack_rows run_rows; /* NULL where there is none */
+} job;
+
+/* Where samples come from; high is NULL in maps of up to 8 bits. */
+typedef struct {
+    const uint8_t *low, *high;
+    int64_t low_stride, high_stride;
+} source;
+
+static inline source moved(source s, int64_t row, int64_t column) {
+    s.low += row * s.low_stride + column;
+    if (s.high) s.high += row * s.high_stride + column;
+    return s;
+}
+
+static void take_rows(uint8_t *to, const uint8_t *from, int64_t stride, uint32_t width, size_t n) {
+    for (; from && n; n -= width, to += width, from += stride) fl_copy_short(to, from, width);
+}
+
+/* Rows of samples become rows of elements that lie in a row, `out_stride` bytes apart. */
+static void unpack_rows(const job *j, source from, uint32_t rows, uint32_t width, char *out, int64_t out_stride) {
+    uint8_t samples[2][BLOCK];
+    if (j->run_rows && !from.high) {
+        const fl_rectangle r = {rows, width, from.low_stride, out_stride};
+        j->run_rows(j->v, from.low, out, &r);
+        return;
+    }
+    if (rows == 1 || width >= SHORT_ROW || out_stride != (int64_t)width * j->v->size) {
+        for (uint32_t h = 0; h < rows; h++, out += out_stride, from = moved(from, 1, 0))
+            j->run(j->v, from.low, from.high, out, width);
+        return;
+    }
+    const uint32_t together = BLOCK / width;
+    for (uint32_t h = 0; h < rows; h += together, out += (int64_t)together * out_stride) {
+        const size_t n = (size_t)(rows - h < together ? rows - h : together) * width;
+        const source part = moved(from, h, 0);
+        take_rows(samples[0], part.low, part.low_stride, width, n);
+        take_rows(samples[1], part.high, part.high_stride, width, n);
+        j->run(j->v, samples[0], part.high ? samples[1] : NULL, out, n);
+    }
+}
+
+/* Elements at any distance. */
+static void unpack_apart(const job *j, source from, char *out) {
+    _Alignas(8) char elements[BLOCK];
+    const uint32_t width = j->packing->width, size = j->v->size, most = BLOCK / 4;
+    for (uint32_t h = 0; h < j->packing->height; h++, out += j->map->stride_h)
+        for (uint32_t w = 0; w < width; w += most) {
+            const uint32_t n = width - w < most ? width - w : most;
+            const source part = moved(from, h, w);
+            char *to = out + (int64_t)w * j->map->stride_w;
+            j->run(j->v, part.low, part.high, elements, n);
+            for (uint32_t k = 0; k < n; k++, to += j->map->stride_w) memcpy(to, elements + (size_t)k * size, size);
+        }
+}
+
+static void unpack_planar(const job *j, source from) {
+    const fl_packing *p = j->packing;
+    const uint32_t first = j->picture * fl_places(p), used = fl_used_places(p, j->picture);
+    for (uint32_t place = 0; place < used; place++) {
+        char *out = (char *)j->map->data + (int64_t)fl_channel(p, first + place) * j->map->stride_c;
+        const source tile = moved(from, (int64_t)(place / p->tile_w) * p->height, (int64_t)(place % p->tile_w) * p->width);
+        if (j->map->stride_w == (int64_t)j->v->size || p->width == 1)
+            unpack_rows(j, tile, p->height, p->width, out, j->map->stride_h);
+        else
+            unpack_apart(j, tile, out);
+    }
+}
+
+/* The samples of up to 16 columns, from the tiles of `channels` channels, as [columns][channels]. */
+static void gather(const uint8_t *plane, const int64_t *tiles, uint8_t *to, uint32_t columns, uint32_t channels) {
+    for (uint32_t c = 0; c < channels; c += SQUARE) {
+        fl_v16 rows[SQUARE] = {{0}};
+        const uint32_t n = channels - c < SQUARE ? channels - c : SQUARE;
+        if (columns == SQUARE)
+            for (uint32_t k = 0; k < n; k++) memcpy(&rows[k], plane + tiles[c + k], SQUARE);
+        else
+            for (uint32_t k = 0; k < n; k++) fl_copy_fixed((uint8_t *)&rows[k], plane + tiles[c + k], columns);
+        fl_transpose(rows);
+        for (uint32_t k = 0; k < columns; k++) fl_copy_short(to + (size_t)k * channels + c, (const uint8_t *)&rows[k], n);
+    }
+}
+
+/* Channels will stand side by side in memory. */
+static void unpack_interleaved(const job *j, source from) {
+    const fl_packing *p = j->packing;
+    uint8_t samples[2][SQUARE * BLOCK_CHANNELS];
+    int64_t tiles[2][BLOCK_CHANNELS];
+    const uint32_t first = j->picture * fl_places(p), end = first + fl_used_places(p, j->picture);
+    for (uint32_t c = first; c < end; c += BLOCK_CHANNELS) {
+        const uint32_t channels = end - c < BLOCK_CHANNELS ? end - c : BLOCK_CHANNELS;
+        fl_tiles(p, j->picture, c, channels, from.low_stride, tiles[0]);
+        fl_tiles(p, j->picture, c, channels, from.high_stride, tiles[1]);
+        for (uint32_t h = 0; h < p->height; h++)
+            for (uint32_t w = 0; w < p->width; w += SQUARE) {
+                const uint32_t columns = p->width - w < SQUARE ? p->width - w : SQUARE;
+                char *out = (char *)j->map->data + (int64_t)h * j->map->stride_h + (int64_t)w * j->map->stride_w +
+                            (int64_t)c * j->v->size;
+                const source part = moved(from, h, w);
+                const source block = {samples[0], from.high ? samples[1] : NULL, channels, channels};
+                gather(part.low, tiles[0], samples[0], columns, channels);
+                if (from.high) gather(part.high, tiles[1], samples[1], columns, channels);
+                unpack_rows(j, block, columns, channels, out, j->map->stride_w);
+            }
+    }
+}
+
+int fl_unpack(const fl_packing *packing, const fl_values *v, const fl_picture *in, uint32_t picture,
+              const fl_map *map) {
+    int wide = v->kernel >= U_JOIN;
+    if (!fl_has_picture(packing, picture)) return FL_BAD_PICTURE;
+    if (!in->low || wide != (in->high != NULL)) return FL_BAD_PLANE;
+    const fl_kernels *kernels = fl_current();
+    const job j = {packing, v, map, picture, kernels->unpack[v->kernel], kernels->unpack_rows[v->kernel]};
+    const source from = {in->low, in->high, in->low_stride, in->high_stride};
+    /* With an order, channels side by side are not those of one picture, unless there is but one. */
+    int interleaved = map->stride_c == (int64_t)v->size && map->stride_w != (int64_t)v->size && packing->channels > 1 &&
+                      (!packing->place_of || packing->channels <= fl_places(packing));
+    if (interleaved)
+        unpack_interleaved(&j, from);
+    else
+        unpack_planar(&j, from);
+    return 0;
+}
+
+static void sort3(int64_t a[3][2]) {
+    for (int round = 0; round < 2; round++)
+        for (int k = 0; k < 2; k++)
+            if (a[k][0] > a[k + 1][0]) {
+                int64_t stride = a[k][0], count = a[k][1];
+                a[k][0] = a[k + 1][0], a[k][1] = a[k + 1][1];
+                a[k + 1][0] = stride, a[k + 1][1] = count;
+            }
+}
+
+int fl_overlaps(const fl_packing *p, const fl_map *map, uint32_t size) {
+    int64_t axes[3][2] = {{map->stride_h, p->height}, {map->stride_w, p->width}, {map->stride_c, p->channels}};
+    for (int k = 0; k < 3; k++) {
+        if (axes[k][1] == 1) axes[k][0] = 0;
+        if (axes[k][0] < 0) axes[k][0] = -axes[k][0];
+    }
+    sort3(axes);
+    int64_t extent = size; /* of all elements along the axes so far */
+    for (int k = 0; k < 3; k++) {
+        if (axes[k][1] == 1) continue;
+        if (axes[k][0] < extent) return 1;
+        extent += axes[k][0] * (axes[k][1] - 1);
+    }
+    return 0;
+}

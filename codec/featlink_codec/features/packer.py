@@ -1,0 +1,171 @@
+"""Maps to pictures in one pass, by the C core: what `Quantizer` and `Packing` define, as fast as memory."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from enum import IntFlag
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from .. import _core
+from ..errors import SettingsError
+from .layout import CORE_ERRORS, Layout
+from .packing import Packing
+
+#: FL_U8 .. FL_F32.
+_TYPES = [np.dtype(name) for name in ("uint8", "int8", "uint16", "int16", "float16", "float32")]
+
+
+class Saw(IntFlag):
+    """What a map held. Bits of fl_pack."""
+
+    NAN = 1
+    INFINITY = 2
+    #: a number below 0
+    NEGATIVE = 4
+    #: an integer above the limit, or below 0
+    EXCESS = 8
+
+
+#: What is refused unless told otherwise. Where it is not, NaN becomes level 0, infinities the lowest and highest one.
+DEFAULT_REFUSED = Saw.NAN | Saw.INFINITY | Saw.EXCESS
+
+
+_SAWS = [Saw(k) for k in range(16)]
+
+
+class MapValueError(SettingsError):
+    """A map holds values that it must not.
+
+    :param saw: which
+    """
+
+    def __init__(self, saw: Saw, text: str) -> None:
+        super().__init__(text)
+        self.saw = saw
+
+
+class MapPacker:
+    """fl_pack for maps of one shape and type: quantization and repack (7.2.1, 7.2.2) in one pass.
+
+    :param packing: where the channels go
+    :param height: of the map
+    :param width: of the map
+    :param dtype: of its elements: uint8, int8, uint16, int16, float16 or float32
+    :param thresholds: float maps: float32 [peak], not decreasing; level(x) is the number of thresholds <= x
+    :param step: float maps: the sample of level 1; 255 / peak under level_scaling
+    :param table: integer maps: [256] or [65536] samples by the element's bits; values up to 65535 where `wide`
+    :param limit: integer maps: greater elements, and negative ones, are an excess
+    :param wide: samples have 16 bits, and a map twice as many pictures: high bytes first
+    :param refuse: what a map must not hold
+    :raises SettingsError: what does not fit, or FeatlinkError: the C core cannot be loaded
+    """
+
+    def __init__(
+        self,
+        packing: Packing,
+        height: int,
+        width: int,
+        dtype: DTypeLike,
+        *,
+        thresholds: NDArray[np.float32] | None = None,
+        step: int = 1,
+        table: NDArray[np.uint16] | None = None,
+        limit: int = 65535,
+        wide: bool = False,
+        refuse: Saw = DEFAULT_REFUSED,
+    ) -> None:
+        kind = np.dtype(dtype)
+        if kind not in _TYPES:
+            raise SettingsError(f"maps of {kind}: expected one of {', '.join(map(str, _TYPES))}")
+        self._layout = Layout(packing, height, width, kind, wide)
+        self.refuse = refuse
+        self._memory = np.empty(_core.MEMORY // 8, np.uint64)
+        self._quantizer = _core.Quantizer()
+        core, number = _core.library(), _TYPES.index(kind)
+        memory = (self._memory.ctypes.data, self._memory.nbytes)
+        pointer = ctypes.addressof(self._quantizer)
+        if kind.kind == "f":
+            if thresholds is None or table is not None:
+                raise SettingsError(f"maps of {kind} take thresholds")
+            bounds = np.ascontiguousarray(thresholds, np.float32)
+            if bounds.ndim != 1 or (len(bounds) > 255) != wide:
+                raise SettingsError(f"thresholds {list(bounds.shape)}, expected {'65535' if wide else 'up to 255'}")
+            code = core.fl_quantizer_thresholds(pointer, number, bounds.ctypes.data, len(bounds), step, *memory)
+        else:
+            size = 256**kind.itemsize
+            if table is None or thresholds is not None:
+                raise SettingsError(f"maps of {kind} take a table")
+            if table.shape != (size,) or table.dtype.kind not in "ui" or table.min() < 0 or table.max() > 65535:
+                raise SettingsError(f"a table of {table.dtype} {list(table.shape)}, expected {size} samples")
+            samples = np.ascontiguousarray(table, np.uint16)
+            code = core.fl_quantizer_table(pointer, number, samples.ctypes.data, wide, limit, *memory)
+        if code:
+            raise SettingsError(f"the quantizer has {CORE_ERRORS[code]}")
+
+    @property
+    def kernel(self) -> str:
+        """What the quantizer came to: "copy", "affine", "table", "linear", "buckets" or "search"."""
+        return str(_core.library().fl_quantizer_kernel(ctypes.addressof(self._quantizer)).decode())
+
+    def pack(
+        self,
+        values: NDArray[np.generic],
+        picture: int,
+        low: NDArray[np.uint8] | None,
+        high: NDArray[np.uint8] | None = None,
+    ) -> Saw:
+        """Write one picture: tiles, and 0 into unused tiles and pads.
+
+        :param values: [H, W, C], any strides; a transposed view for [C, H, W]
+        :param picture: 0 .. pictures-1, within a plane of bytes
+        :param low: uint8 [rows, columns] as `Packing.picture_size` says, writable, columns side by side, rows any
+            distance apart: an encoder's own buffer; in wide maps it takes the low bytes and may be None
+        :param high: wide maps: the same for the high bytes
+        :returns: what the map held
+        :raises SettingsError: an array that does not fit; nothing was written
+        :raises MapValueError: the map holds what is refused; the picture is not to be used
+        """
+        return self.bind(values, picture, low, high)()
+
+    def bind(
+        self,
+        values: NDArray[np.generic],
+        picture: int,
+        low: NDArray[np.uint8] | None,
+        high: NDArray[np.uint8] | None = None,
+    ) -> Callable[[], Saw]:
+        """`pack` with its checks made once, for buffers that are filled again and again.
+
+        :returns: a call that packs what then stands in `values`
+        :raises SettingsError: as `pack`
+        """
+        layout = self._layout
+        layout.check_index(picture)
+        source = layout.map(values, written=False)
+        target = layout.picture(low, high, values, written=True)
+        fl_pack = _core.library().fl_pack
+        addresses = layout.packing_pointer, *(ctypes.addressof(s) for s in (self._quantizer, source))
+        to = ctypes.addressof(target)
+        refused = int(self.refuse)
+
+        def call(_keep: object = (self, values, low, high, source, target)) -> Saw:
+            saw: int = fl_pack(*addresses, picture, to)
+            if saw & refused or saw < 0:
+                raise self._refused(Saw(saw), values)
+            return _SAWS[saw]
+
+        return call
+
+    def _refused(self, saw: Saw, values: NDArray[np.generic]) -> MapValueError:
+        """The error, with the place of the first culprit: slow, but nobody waits for it."""
+        for kind, name in ((Saw.NAN, "NaN"), (Saw.INFINITY, "infinity"), (Saw.NEGATIVE, "negative numbers")):
+            if saw & self.refuse & kind:
+                found = {Saw.NAN: np.isnan, Saw.INFINITY: np.isinf, Saw.NEGATIVE: np.signbit}[kind](values)
+                found &= values != 0
+                where = tuple(int(k) for k in np.argwhere(found)[0])
+                share = f"{int(found.sum())} of {values.size}, the first {values[where]} at {where}"
+                return MapValueError(saw, f"the map holds {name} ({share})")
+        return MapValueError(saw, f"the map holds integers from {values.min()} to {values.max()}: beyond its depth")

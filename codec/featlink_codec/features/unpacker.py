@@ -1,0 +1,89 @@
+"""Pictures to maps in one pass, by the C core: the inverse of repack, and dequantization through a table of values."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from ..errors import SettingsError
+from .layout import CORE_ERRORS, Layout
+from .packing import Packing
+
+
+class MapUnpacker:
+    """fl_unpack for maps of one shape and type: the inverse of repack (7.2.2) and dequantization (7.2.1) in one pass.
+
+    :param packing: where the channels are
+    :param height: of the map
+    :param width: of the map
+    :param values: [256] by sample, or [65536] by both bytes: what is written; 1, 2 or 4 bytes each
+    :raises SettingsError: what does not fit, or FeatlinkError: the C core cannot be loaded
+    """
+
+    def __init__(self, packing: Packing, height: int, width: int, values: NDArray[np.generic]) -> None:
+        if values.shape not in ((256,), (65536,)):
+            raise SettingsError(f"a table of {list(values.shape)} values, expected 256 or 65536")
+        wide = values.shape == (65536,)
+        self._layout = Layout(packing, height, width, values.dtype, wide)
+        self._memory = np.empty(_core.MEMORY // 8, np.uint64)
+        self._values = _core.Values()
+        table = np.ascontiguousarray(values)
+        code = _core.library().fl_values_table(
+            ctypes.addressof(self._values), table.ctypes.data, table.dtype.itemsize, wide, table.dtype == np.float32,
+            self._memory.ctypes.data, self._memory.nbytes,
+        )  # fmt: skip
+        if code:
+            raise SettingsError(f"a table of {values.dtype}: the values have {CORE_ERRORS[code]}")
+
+    @property
+    def kernel(self) -> str:
+        """What the table came to: "copy", "linear" or "table"."""
+        return str(_core.library().fl_values_kernel(ctypes.addressof(self._values)).decode())
+
+    def unpack(
+        self,
+        low: NDArray[np.uint8],
+        picture: int,
+        out: NDArray[np.generic],
+        high: NDArray[np.uint8] | None = None,
+    ) -> None:
+        """Read one picture into its channels.
+
+        :param low: uint8 [rows, columns], columns side by side; of wide maps the low bytes
+        :param picture: 0 .. pictures-1, within a plane of bytes
+        :param out: [H, W, C] of the table's type, writable, any strides
+        :param high: wide maps: the high bytes
+        :raises SettingsError: an array that does not fit; nothing was written
+        """
+        self.bind(low, picture, out, high)()
+
+    def bind(
+        self,
+        low: NDArray[np.uint8],
+        picture: int,
+        out: NDArray[np.generic],
+        high: NDArray[np.uint8] | None = None,
+    ) -> Callable[[], None]:
+        """`unpack` with its checks made once.
+
+        :raises SettingsError: as `unpack`
+        """
+        layout = self._layout
+        layout.check_index(picture)
+        if layout.wide and high is None:
+            raise SettingsError("a map of 16 bits needs the picture of high bytes, too")
+        target = layout.map(out, written=True)
+        source = layout.picture(low, high, out, written=False)
+        fl_unpack = _core.library().fl_unpack
+        addresses = layout.packing_pointer, *(ctypes.addressof(s) for s in (self._values, source))
+        to = ctypes.addressof(target)
+
+        def call(_keep: object = (self, low, high, out, source, target)) -> None:
+            code = fl_unpack(*addresses, picture, to)
+            assert not code, CORE_ERRORS[code]
+
+        return call
