@@ -11,8 +11,10 @@
 /* Side of the square of bytes that is transposed at once, and channels of an interleaved block. */
 #define SQUARE 16
 #define BLOCK_CHANNELS 256
-/* Pictures of so many bytes leave the second-level cache before they are full. */
+/* Pictures of so many bytes leave the second-level cache before they are full; rows of tiles narrower than that would
+ * cost more than they gain. */
 #define LARGE (1 << 20)
+#define LARGE_ROW 64
 
 typedef uint8_t fl_v16 __attribute__((vector_size(16)));
 

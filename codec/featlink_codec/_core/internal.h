@@ -48,14 +48,16 @@ typedef struct {
 typedef void (*fl_pack_run)(const fl_quantizer *q, const void *in, uint8_t *low, uint8_t *high, size_t n, fl_seen *seen);
 typedef void (*fl_unpack_run)(const fl_values *v, const uint8_t *low, const uint8_t *high, void *out, size_t n);
 
-/* The same for `rows` rows of `width`, `stride` bytes apart. */
+/* The same for `rows` rows of `width`, and that for `planes` channels: those that `order` names, or, where it is NULL,
+ * the first ones. Picture and map are what is read and written, or the other way round; strides are in bytes. */
 typedef struct {
-    uint32_t rows, width;
-    int64_t in_stride, out_stride;
-} fl_rectangle;
+    uint32_t planes, rows, width;
+    const uint16_t *order;
+    int64_t map_plane, map_row, picture_plane, picture_row;
+} fl_block;
 
-typedef void (*fl_pack_rows)(const fl_quantizer *q, const void *in, uint8_t *out, const fl_rectangle *r, fl_seen *seen);
-typedef void (*fl_unpack_rows)(const fl_values *v, const uint8_t *in, void *out, const fl_rectangle *r);
+typedef void (*fl_pack_rows)(const fl_quantizer *q, const void *in, uint8_t *out, const fl_block *b, fl_seen *seen);
+typedef void (*fl_unpack_rows)(const fl_values *v, const uint8_t *in, void *out, const fl_block *b);
 
 typedef struct {
     const char *name;
@@ -93,6 +95,10 @@ static inline float fl_bits_float(uint32_t bits) {
 static inline int32_t fl_key(uint32_t bits) {
     int32_t s = (int32_t)bits;
     return s ^ ((s >> 31) & 0x7fffffff);
+}
+
+static inline int64_t fl_plane_of(const fl_block *b, uint32_t plane) {
+    return (int64_t)(b->order ? b->order[plane] : plane) * b->map_plane;
 }
 
 /* Bits above it, shifted by one for the sign, are NaN. */

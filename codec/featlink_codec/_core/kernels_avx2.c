@@ -29,6 +29,26 @@ static void avx2_table8(const fl_quantizer *q, const void *restrict in, uint8_t 
     for (; k < n; k++) low[k] = table[bytes[k]];
 }
 
+static void avx2_affine8(const fl_quantizer *q, const void *restrict in, uint8_t *restrict low, uint8_t *high, size_t n,
+                         fl_seen *seen) {
+    const uint8_t *bytes = in;
+    const __m256i flip = _mm256_set1_epi8(q->type == FL_I8 ? (char)0x80 : 0), zero = _mm256_setzero_si256();
+    const __m256i first = _mm256_set1_epi8((char)q->low), last = _mm256_set1_epi8((char)q->high);
+    const __m256i a = _mm256_set1_epi16((short)q->a), b = _mm256_set1_epi16((short)q->b);
+    size_t k = 0;
+    saw_bytes(q, in, n, seen);
+    for (; k + 32 <= n; k += 32) {
+        __m256i x = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(bytes + k)), flip);
+        x = _mm256_min_epu8(_mm256_max_epu8(x, first), last);
+        /* x << 8 in 16 bits is x behind a zero; packing undoes the order that unpacking makes */
+        const __m256i p = _mm256_add_epi16(_mm256_mulhi_epu16(_mm256_unpacklo_epi8(zero, x), a), b);
+        const __m256i r = _mm256_add_epi16(_mm256_mulhi_epu16(_mm256_unpackhi_epi8(zero, x), a), b);
+        const __m256i y = _mm256_packus_epi16(_mm256_srli_epi16(p, 8), _mm256_srli_epi16(r, 8));
+        _mm256_storeu_si256((__m256i *)(low + k), y);
+    }
+    if (k < n) pack_affine8(q, bytes + k, low + k, high, n - k, seen);
+}
+
 static void avx2_values1(const fl_values *v, const uint8_t *restrict low, const uint8_t *high, void *restrict out,
                          size_t n) {
     const fl_quantizer q = {.limit = UINT32_MAX, .memory = v->memory};
@@ -146,8 +166,8 @@ BUCKETS(avx2_buckets16, load_f16, pack_buckets16, 2)
 
 const fl_kernels fl_avx2 = {
     "avx2",
-    {PLAIN_PACK_KERNELS, [K_TABLE8] = avx2_table8, [K_LINEAR32] = avx2_linear32, [K_LINEAR16] = avx2_linear16,
-     [K_BUCKETS32] = avx2_buckets32, [K_BUCKETS16] = avx2_buckets16},
+    {PLAIN_PACK_KERNELS, [K_TABLE8] = avx2_table8, [K_AFFINE8] = avx2_affine8, [K_LINEAR32] = avx2_linear32,
+     [K_LINEAR16] = avx2_linear16, [K_BUCKETS32] = avx2_buckets32, [K_BUCKETS16] = avx2_buckets16},
     {PLAIN_UNPACK_KERNELS, [U_TABLE1] = avx2_values1},
     {NULL},
     {NULL},

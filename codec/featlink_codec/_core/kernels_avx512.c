@@ -9,6 +9,51 @@
 INLINE __mmask64 first64(size_t n) { return n >= 64 ? ~0ull : (1ull << n) - 1; }
 INLINE __mmask16 first16(size_t n) { return (__mmask16)(n >= 16 ? 0xffff : (1u << n) - 1); }
 
+/* Up to 64 bytes with their masks made once. A move that crosses a line of the cache costs twice, and 64 bytes almost
+ * always do: short ones go as short ones. */
+typedef struct {
+    size_t n;
+    __mmask16 mask16;
+    __mmask32 mask32;
+    __mmask64 mask64;
+} span;
+
+INLINE span span_of(size_t n) {
+    return (span){n, first16(n), (__mmask32)first64(n > 32 ? 32 : n), first64(n)};
+}
+
+INLINE void store16(uint8_t *out, span s, __m512i y) { _mm_mask_storeu_epi8(out, s.mask16, _mm512_castsi512_si128(y)); }
+INLINE void store32(uint8_t *out, span s, __m512i y) {
+    _mm256_mask_storeu_epi8(out, s.mask32, _mm512_castsi512_si256(y));
+}
+INLINE __m512i load16(const void *in, span s) { return _mm512_zextsi128_si512(_mm_maskz_loadu_epi8(s.mask16, in)); }
+INLINE __m512i load32(const void *in, span s) { return _mm512_zextsi256_si512(_mm256_maskz_loadu_epi8(s.mask32, in)); }
+
+INLINE void store_bytes(uint8_t *out, span s, __m512i y) {
+    if (s.n <= 16)
+        store16(out, s, y);
+    else if (s.n <= 32)
+        store32(out, s, y);
+    else if (s.n < 64)
+        _mm512_mask_storeu_epi8(out, s.mask64, y);
+    else
+        _mm512_storeu_si512(out, y);
+}
+
+INLINE __m512i load_bytes(const void *in, span s) {
+    if (s.n <= 16) return load16(in, s);
+    if (s.n <= 32) return load32(in, s);
+    if (s.n < 64) return _mm512_maskz_loadu_epi8(s.mask64, in);
+    return _mm512_loadu_si512(in);
+}
+
+/* 0, 1, 2 ... 63 */
+INLINE __m512i places(void) {
+    uint8_t bytes[64];
+    for (int k = 0; k < 64; k++) bytes[k] = (uint8_t)k;
+    return _mm512_loadu_si512(bytes);
+}
+
 /* What a loop keeps in registers. */
 typedef struct {
     __m512i table[4];
@@ -18,7 +63,7 @@ typedef struct {
     __m128i shift;
     const void *memory;
     __m512i steps; /* level -> sample, where samples are scaled: at most 16 levels then */
-    int stepped;
+    int stepped, limited;
     __m512i bits, magnitude; /* the largest seen */
 } loop;
 
@@ -37,6 +82,7 @@ INLINE loop begin(const fl_quantizer *q) {
         .memory = table,
         .steps = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)steps)),
         .stepped = q->step > 1,
+        .limited = q->limit < 255,
         .bits = _mm512_setzero_si512(),
         .magnitude = _mm512_setzero_si512(),
     };
@@ -50,6 +96,7 @@ INLINE void finish_floats(const loop *l, fl_seen *seen) {
 
 INLINE void finish_bytes(const loop *l, fl_seen *seen) {
     uint8_t bytes[64];
+    if (!l->limited) return;
     _mm512_storeu_si512(bytes, l->bits);
     for (int k = 0; k < 64; k++) saw(seen, bytes[k], 0);
 }
@@ -59,10 +106,6 @@ INLINE void note(loop *l, __m512i bits) {
     l->magnitude = _mm512_max_epu32(l->magnitude, _mm512_slli_epi32(bits, 1));
 }
 
-INLINE __m512i load_bytes(const void *in, size_t k, size_t n) {
-    return n >= 64 ? _mm512_loadu_si512((const char *)in + k)
-                   : _mm512_maskz_loadu_epi8(first64(n), (const char *)in + k);
-}
 
 INLINE __m512i load_f32(const void *in, size_t k, size_t n) {
     const float *from = (const float *)in + k;
@@ -113,29 +156,30 @@ INLINE __m512i word(loop *l, __m512i index) {
     return _mm512_and_si512(_mm512_i32gather_epi32(index, l->memory, 1), _mm512_set1_epi32(0xff));
 }
 
-INLINE __m512i samples_table(loop *l, const void *in, size_t k, size_t n) {
-    const __m512i x = load_bytes(in, k, n);
+INLINE __m512i samples_table(loop *l, const void *in, span s) {
+    const __m512i x = load_bytes(in, s);
     l->bits = _mm512_max_epu8(l->bits, x);
     const __m512i low = _mm512_permutex2var_epi8(l->table[0], x, l->table[1]);
     const __m512i high = _mm512_permutex2var_epi8(l->table[2], x, l->table[3]);
     return _mm512_mask_blend_epi8(_mm512_movepi8_mask(x), low, high);
 }
 
-INLINE __m512i samples_copy(loop *l, const void *in, size_t k, size_t n) {
-    const __m512i x = load_bytes(in, k, n);
+INLINE __m512i samples_copy(loop *l, const void *in, span s) {
+    const __m512i x = load_bytes(in, s);
     l->bits = _mm512_max_epu8(l->bits, x);
     return x;
 }
 
 /* Up to 64 elements, 16 at a time, to 64 bytes in order. */
 #define SIXTEENS(NAME, LOAD, LEVEL)                                                                        \
-    INLINE __m512i NAME(loop *l, const void *in, size_t k, size_t n) {                                     \
+    INLINE __m512i NAME(loop *l, const void *in, span s) {                                                 \
+        const size_t n = s.n;                                                                              \
         const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);      \
         const __m512i none = _mm512_setzero_si512();                                                       \
-        const __m512i a = LEVEL(l, LOAD(in, k, n));                                                        \
-        const __m512i b = n > 16 ? LEVEL(l, LOAD(in, k + 16, n - 16)) : none;                              \
-        const __m512i c = n > 32 ? LEVEL(l, LOAD(in, k + 32, n - 32)) : none;                              \
-        const __m512i d = n > 48 ? LEVEL(l, LOAD(in, k + 48, n - 48)) : none;                              \
+        const __m512i a = LEVEL(l, LOAD(in, 0, n));                                                        \
+        const __m512i b = n > 16 ? LEVEL(l, LOAD(in, 16, n - 16)) : none;                              \
+        const __m512i c = n > 32 ? LEVEL(l, LOAD(in, 32, n - 32)) : none;                              \
+        const __m512i d = n > 48 ? LEVEL(l, LOAD(in, 48, n - 48)) : none;                              \
         const __m512i y = _mm512_packus_epi16(_mm512_packus_epi32(a, b), _mm512_packus_epi32(c, d));       \
         const __m512i levels = _mm512_permutexvar_epi32(order, y);                                         \
         return l->stepped ? _mm512_shuffle_epi8(l->steps, levels) : levels;                                \
@@ -147,6 +191,19 @@ SIXTEENS(samples_buckets32, load_f32, bucket)
 SIXTEENS(samples_buckets16, load_f16, bucket)
 SIXTEENS(samples_words, load_u16, word)
 
+/* Short rows, as many at a time as 64 bytes hold: TOGETHER is a constant where the compiler shall unroll the loop. */
+#define PACK_TOGETHER(SAMPLES, SIZE, STORE, TOGETHER)                                                    \
+    for (; row + TOGETHER <= rows; row += TOGETHER, from += all.n * SIZE) {                             \
+        const __m512i y = SAMPLES(&l, from, all);                                                       \
+        __m512i at = places();                                                                          \
+        STORE(to, one, y);                                                                              \
+        to += picture_row;                                                                              \
+        for (size_t k = 1; k < TOGETHER; k++, to += picture_row) {                                      \
+            at = _mm512_add_epi8(at, step);                                                             \
+            STORE(to, one, _mm512_permutexvar_epi8(at, y));                                             \
+        }                                                                                               \
+    }
+
 /* A row, and many of them. Rows of up to 32 that lie in a row go as many at a time as 64 bytes hold. */
 #define PACK(NAME, SAMPLES, SIZE, FINISH)                                                                          \
     static void NAME(const fl_quantizer *q, const void *restrict in, uint8_t *restrict low, uint8_t *high,         \
@@ -154,29 +211,34 @@ SIXTEENS(samples_words, load_u16, word)
         loop l = begin(q);                                                                                         \
         size_t k = 0;                                                                                              \
         (void)high;                                                                                                \
-        for (; k + 64 <= n; k += 64) _mm512_storeu_si512(low + k, SAMPLES(&l, in, k, 64));                         \
-        if (k < n) _mm512_mask_storeu_epi8(low + k, first64(n - k), SAMPLES(&l, in, k, n - k));                    \
+        const span full = span_of(64), rest = span_of(n % 64);                                                     \
+        for (; k + 64 <= n; k += 64) store_bytes(low + k, full, SAMPLES(&l, (const char *)in + k * SIZE, full));   \
+        if (k < n) store_bytes(low + k, rest, SAMPLES(&l, (const char *)in + k * SIZE, rest));                     \
         FINISH(&l, seen);                                                                                          \
     }                                                                                                              \
     static void NAME##_rows(const fl_quantizer *q, const void *restrict in, uint8_t *restrict out,                 \
-                            const fl_rectangle *r, fl_seen *seen) {                                                \
+                            const fl_block *b, fl_seen *seen) {                                                    \
         loop l = begin(q);                                                                                         \
-        const char *from = in;                                                                                     \
-        const size_t width = r->width, rows = r->rows;                                                             \
-        size_t row = 0;                                                                                            \
-        if (width <= 32 && r->in_stride == (int64_t)width * SIZE) {                                                \
-            const size_t together = 64 / width, n = together * width;                                              \
-            const __mmask64 one = first64(width);                                                                  \
-            for (; row + together <= rows; row += together, from += n * SIZE) {                                    \
-                const __m512i y = SAMPLES(&l, from, 0, n);                                                         \
-                for (size_t k = 0, at = 0; k < together; k++, at += width, out += r->out_stride)                   \
-                    _mm512_mask_storeu_epi8(out - at, one << at, y);                                               \
+        const size_t width = b->width, rows = b->rows;                                                             \
+        const int64_t map_row = b->map_row, picture_row = b->picture_row;                                          \
+        const size_t together = width <= 32 && b->map_row == (int64_t)width * SIZE ? 64 / width : 0;               \
+        const __m512i step = _mm512_set1_epi8((char)width);                                                        \
+        const span full = span_of(64), rest = span_of(width % 64), one = span_of(width), all = span_of(together * width); \
+        for (uint32_t plane = 0; plane < b->planes; plane++) {                                                     \
+            const char *from = (const char *)in + fl_plane_of(b, plane);                                           \
+            uint8_t *to = out + (int64_t)plane * b->picture_plane;                                                 \
+            size_t row = 0;                                                                                        \
+            if (together == 2)                                                                                     \
+                PACK_TOGETHER(SAMPLES, SIZE, store32, 2)                                                           \
+            else if (together == 3)                                                                                \
+                PACK_TOGETHER(SAMPLES, SIZE, store32, 3)                                                           \
+            else if (together)                                                                                     \
+                PACK_TOGETHER(SAMPLES, SIZE, store16, together)                                                    \
+            for (; row < rows; row++, from += map_row, to += picture_row) {                                        \
+                size_t k = 0;                                                                                      \
+                for (; k + 64 <= width; k += 64) store_bytes(to + k, full, SAMPLES(&l, from + k * SIZE, full));    \
+                if (k < width) store_bytes(to + k, rest, SAMPLES(&l, from + k * SIZE, rest));                      \
             }                                                                                                      \
-        }                                                                                                          \
-        for (; row < rows; row++, from += r->in_stride, out += r->out_stride) {                                    \
-            size_t k = 0;                                                                                          \
-            for (; k + 64 <= width; k += 64) _mm512_storeu_si512(out + k, SAMPLES(&l, from, k, 64));               \
-            if (k < width) _mm512_mask_storeu_epi8(out + k, first64(width - k), SAMPLES(&l, from, k, width - k));  \
         }                                                                                                          \
         FINISH(&l, seen);                                                                                          \
     }
@@ -194,8 +256,8 @@ static void vbmi_table16(const fl_quantizer *q, const void *restrict in, uint8_t
     (void)high;
     saw_words(q, in, n, seen);
     for (size_t k = 0; k < n; k += 64) {
-        const size_t here = n - k < 64 ? n - k : 64;
-        _mm512_mask_storeu_epi8(low + k, first64(here), samples_words(&l, in, k, here));
+        const span here = span_of(n - k < 64 ? n - k : 64);
+        store_bytes(low + k, here, samples_words(&l, (const char *)in + 2 * k, here));
     }
 }
 
@@ -212,19 +274,16 @@ INLINE values values_of(const fl_values *v) {
     return found;
 }
 
-/* Samples become elements k .. k + n - 1; n is at most 64. */
-INLINE void put_copy(const values *v, void *out, size_t k, size_t n, __m512i x) {
+/* Samples become elements. */
+INLINE void put_copy(const values *v, void *out, span s, __m512i x) {
     (void)v;
-    if (n == 64)
-        _mm512_storeu_si512((char *)out + k, x);
-    else
-        _mm512_mask_storeu_epi8((char *)out + k, first64(n), x);
+    store_bytes(out, s, x);
 }
 
-INLINE void put_table1(const values *v, void *out, size_t k, size_t n, __m512i x) {
+INLINE void put_table1(const values *v, void *out, span s, __m512i x) {
     const __m512i low = _mm512_permutex2var_epi8(v->table[0], x, v->table[1]);
     const __m512i high = _mm512_permutex2var_epi8(v->table[2], x, v->table[3]);
-    put_copy(v, out, k, n, _mm512_mask_blend_epi8(_mm512_movepi8_mask(x), low, high));
+    put_copy(v, out, s, _mm512_mask_blend_epi8(_mm512_movepi8_mask(x), low, high));
 }
 
 /* 16 of the 64 samples as 32-bit numbers; the index is a constant once the loop is unrolled. */
@@ -253,16 +312,29 @@ INLINE void store2(void *out, size_t k, size_t n, __m512i y) {
 }
 
 #define PUT(NAME, VALUE, STORE)                                                        \
-    INLINE void NAME(const values *v, void *out, size_t k, size_t n, __m512i x) {      \
-        STORE(out, k, n, VALUE(v, QUARTER(x, 0)));                                     \
-        if (n > 16) STORE(out, k + 16, n - 16, VALUE(v, QUARTER(x, 1)));               \
-        if (n > 32) STORE(out, k + 32, n - 32, VALUE(v, QUARTER(x, 2)));               \
-        if (n > 48) STORE(out, k + 48, n - 48, VALUE(v, QUARTER(x, 3)));               \
+    INLINE void NAME(const values *v, void *out, span s, __m512i x) {                  \
+        STORE(out, 0, s.n, VALUE(v, QUARTER(x, 0)));                                   \
+        if (s.n > 16) STORE(out, 16, s.n - 16, VALUE(v, QUARTER(x, 1)));               \
+        if (s.n > 32) STORE(out, 32, s.n - 32, VALUE(v, QUARTER(x, 2)));               \
+        if (s.n > 48) STORE(out, 48, s.n - 48, VALUE(v, QUARTER(x, 3)));               \
     }
 
 PUT(put_linear, value_linear, store4)
 PUT(put_table4, value_table4, store4)
 PUT(put_table2, value_table2, store2)
+
+#define UNPACK_TOGETHER(PUT, SIZE, LOAD, TOGETHER)                                                       \
+    for (; row + TOGETHER <= rows; row += TOGETHER, to += all.n * SIZE) {                               \
+        __m512i x = LOAD(from, one), at = places();                                                     \
+        __mmask64 here = one.mask64;                                                                    \
+        from += picture_row;                                                                            \
+        for (size_t k = 1; k < TOGETHER; k++, from += picture_row) {                                    \
+            here <<= width;                                                                             \
+            at = _mm512_sub_epi8(at, step);                                                             \
+            x = _mm512_mask_permutexvar_epi8(x, here, at, LOAD(from, one));                             \
+        }                                                                                               \
+        PUT(&v, to, all, x);                                                                            \
+    }
 
 #define UNPACK(NAME, PUT, SIZE)                                                                                 \
     static void NAME(const fl_values *v0, const uint8_t *restrict low, const uint8_t *high, void *restrict out, \
@@ -270,29 +342,33 @@ PUT(put_table2, value_table2, store2)
         const values v = values_of(v0);                                                                         \
         (void)high;                                                                                             \
         size_t k = 0;                                                                                           \
-        for (; k + 64 <= n; k += 64) PUT(&v, out, k, 64, _mm512_loadu_si512(low + k));                          \
-        if (k < n) PUT(&v, out, k, n - k, load_bytes(low, k, n - k));                                           \
+        const span full = span_of(64), rest = span_of(n % 64);                                                  \
+        for (; k + 64 <= n; k += 64) PUT(&v, (char *)out + k * SIZE, full, load_bytes(low + k, full));          \
+        if (k < n) PUT(&v, (char *)out + k * SIZE, rest, load_bytes(low + k, rest));                            \
     }                                                                                                           \
     static void NAME##_rows(const fl_values *v0, const uint8_t *restrict in, void *restrict out,                \
-                            const fl_rectangle *r) {                                                            \
+                            const fl_block *b) {                                                                \
         const values v = values_of(v0);                                                                         \
-        const size_t width = r->width, rows = r->rows;                                                          \
-        char *to = out;                                                                                         \
-        size_t row = 0;                                                                                         \
-        if (width <= 32 && r->out_stride == (int64_t)width * SIZE) {                                            \
-            const size_t together = 64 / width, n = together * width;                                           \
-            const __mmask64 one = first64(width);                                                               \
-            for (; row + together <= rows; row += together, to += n * SIZE) {                                   \
-                __m512i x = _mm512_setzero_si512();                                                             \
-                for (size_t k = 0, at = 0; k < together; k++, at += width, in += r->in_stride)                  \
-                    x = _mm512_mask_loadu_epi8(x, one << at, in - at);                                          \
-                PUT(&v, to, 0, n, x);                                                                           \
+        const size_t width = b->width, rows = b->rows;                                                          \
+        const int64_t map_row = b->map_row, picture_row = b->picture_row;                                       \
+        const size_t together = width <= 32 && b->map_row == (int64_t)width * SIZE ? 64 / width : 0;            \
+        const __m512i step = _mm512_set1_epi8((char)width);                                                     \
+        const span full = span_of(64), rest = span_of(width % 64), one = span_of(width), all = span_of(together * width); \
+        for (uint32_t plane = 0; plane < b->planes; plane++) {                                                  \
+            const uint8_t *from = in + (int64_t)plane * b->picture_plane;                                       \
+            char *to = (char *)out + fl_plane_of(b, plane);                                                     \
+            size_t row = 0;                                                                                     \
+            if (together == 2)                                                                                  \
+                UNPACK_TOGETHER(PUT, SIZE, load32, 2)                                                           \
+            else if (together == 3)                                                                             \
+                UNPACK_TOGETHER(PUT, SIZE, load32, 3)                                                           \
+            else if (together)                                                                                  \
+                UNPACK_TOGETHER(PUT, SIZE, load16, together)                                                    \
+            for (; row < rows; row++, from += picture_row, to += map_row) {                                     \
+                size_t k = 0;                                                                                   \
+                for (; k + 64 <= width; k += 64) PUT(&v, to + k * SIZE, full, load_bytes(from + k, full));      \
+                if (k < width) PUT(&v, to + k * SIZE, rest, load_bytes(from + k, rest));                        \
             }                                                                                                   \
-        }                                                                                                       \
-        for (; row < rows; row++, in += r->in_stride, to += r->out_stride) {                                    \
-            size_t k = 0;                                                                                       \
-            for (; k + 64 <= width; k += 64) PUT(&v, to, k, 64, _mm512_loadu_si512(in + k));                    \
-            if (k < width) PUT(&v, to, k, width - k, load_bytes(in, k, width - k));                             \
         }                                                                                                       \
     }
 

@@ -31,28 +31,35 @@ static void put_rows(uint8_t *to, int64_t stride, const uint8_t *from, uint32_t 
     for (; to && n; n -= width, from += width, to += stride) fl_copy_short(to, from, width);
 }
 
-/* Rows of elements that lie in a row, `in_stride` bytes apart, become rows of samples. */
-static void pack_rows(job *j, const char *in, int64_t in_stride, uint32_t rows, uint32_t width, target to) {
+/* One channel of a block, for kernels that know but one row. */
+static void pack_plane(job *j, const char *in, const fl_block *b, target to) {
     uint8_t samples[2][BLOCK];
-    if (j->run_rows && !to.high) {
-        const fl_rectangle r = {rows, width, in_stride, to.low_stride};
-        j->run_rows(j->q, in, to.low, &r, &j->seen);
-        return;
-    }
-    if (rows == 1 || width >= SHORT_ROW || in_stride != (int64_t)width * j->element) {
-        for (uint32_t h = 0; h < rows; h++, in += in_stride, to = moved(to, 1, 0))
-            j->run(j->q, in, to.low, to.high, width, &j->seen);
+    if (b->rows == 1 || b->width >= SHORT_ROW || b->map_row != (int64_t)b->width * j->element) {
+        for (uint32_t h = 0; h < b->rows; h++, in += b->map_row, to = moved(to, 1, 0))
+            j->run(j->q, in, to.low, to.high, b->width, &j->seen);
         return;
     }
     /* Short rows in a row: as many as a block holds. */
-    const uint32_t together = BLOCK / width;
-    for (uint32_t h = 0; h < rows; h += together, in += (int64_t)together * in_stride) {
-        const size_t n = (size_t)(rows - h < together ? rows - h : together) * width;
+    const uint32_t together = BLOCK / b->width;
+    for (uint32_t h = 0; h < b->rows; h += together, in += (int64_t)together * b->map_row) {
+        const size_t n = (size_t)(b->rows - h < together ? b->rows - h : together) * b->width;
         const target part = moved(to, h, 0);
         j->run(j->q, in, to.low ? samples[0] : NULL, to.high ? samples[1] : NULL, n, &j->seen);
-        put_rows(part.low, part.low_stride, samples[0], width, n);
-        put_rows(part.high, part.high_stride, samples[1], width, n);
+        put_rows(part.low, part.low_stride, samples[0], b->width, n);
+        put_rows(part.high, part.high_stride, samples[1], b->width, n);
     }
+}
+
+/* Channels of rows of elements that lie in a row become tiles side by side. */
+static void pack_block(job *j, const char *in, fl_block b, target to) {
+    b.picture_row = to.low_stride;
+    b.picture_plane = b.width;
+    if (j->run_rows && !to.high) {
+        j->run_rows(j->q, in, to.low, &b, &j->seen);
+        return;
+    }
+    for (uint32_t plane = 0; plane < b.planes; plane++)
+        pack_plane(j, in + fl_plane_of(&b, plane), &b, moved(to, 0, (int64_t)plane * b.width));
 }
 
 /* Elements at any distance are brought together first, a part of a row at a time. */
@@ -69,31 +76,25 @@ static void pack_apart(job *j, const char *in, target to) {
         }
 }
 
+/* Channels lie apart. A row of tiles at a time; of large pictures a row of samples at a time, so that they are written
+ * from first to last, while as many channels are read as stand side by side. */
 static void pack_planar(job *j, target to) {
     const fl_packing *p = j->packing;
+    const fl_map *map = j->map;
     const uint32_t first = j->picture * fl_places(p), used = fl_used_places(p, j->picture);
-    for (uint32_t place = 0; place < used; place++) {
-        const char *in = (const char *)j->map->data + (int64_t)fl_channel(p, first + place) * j->map->stride_c;
-        const target tile = moved(to, (int64_t)(place / p->tile_w) * p->height, (int64_t)(place % p->tile_w) * p->width);
-        if (j->map->stride_w == j->element || p->width == 1)
-            pack_rows(j, in, j->map->stride_h, p->height, p->width, tile);
+    const int in_a_row = map->stride_w == j->element || p->width == 1;
+    const int large = (uint64_t)used * p->height * p->width >= LARGE && p->width >= LARGE_ROW;
+    for (uint32_t place = 0; place < used; place += p->tile_w, to = moved(to, p->height, 0)) {
+        fl_block b = {.planes = used - place < p->tile_w ? used - place : p->tile_w, .rows = large ? 1 : p->height,
+                      .width = p->width, .order = p->order ? p->order + first + place : NULL,
+                      .map_plane = map->stride_c, .map_row = map->stride_h};
+        const char *in = (const char *)map->data + (p->order ? 0 : (int64_t)(first + place) * map->stride_c);
+        if (in_a_row)
+            for (uint32_t h = 0; h < p->height; h += b.rows) pack_block(j, in + h * map->stride_h, b, moved(to, h, 0));
         else
-            pack_apart(j, in, tile);
+            for (uint32_t k = 0; k < b.planes; k++)
+                pack_apart(j, in + fl_plane_of(&b, k), moved(to, 0, (int64_t)k * p->width));
     }
-}
-
-/* Large planar pictures, a row of the picture at a time: written from first to last, while as many channels are read as
- * stand side by side. */
-static void pack_in_order(job *j, target to) {
-    const fl_packing *p = j->packing;
-    const uint32_t first = j->picture * fl_places(p), used = fl_used_places(p, j->picture);
-    for (uint32_t start = 0; start < used; start += p->tile_w)
-        for (uint32_t h = 0; h < p->height; h++)
-            for (uint32_t place = start; place < used && place < start + p->tile_w; place++) {
-                const char *in = (const char *)j->map->data + (int64_t)fl_channel(p, first + place) * j->map->stride_c;
-                const target row = moved(to, (int64_t)(place / p->tile_w) * p->height + h, (int64_t)(place - start) * p->width);
-                pack_rows(j, in + h * j->map->stride_h, 0, 1, p->width, row);
-            }
 }
 
 /* Samples [columns][channels] go to their tiles; `tiles` has each channel's place in the plane, or INT64_MIN. */
@@ -136,7 +137,8 @@ static void pack_interleaved(job *j, target to) {
                 const char *in = (const char *)j->map->data + (int64_t)h * j->map->stride_h +
                                  (int64_t)w * j->map->stride_w + (int64_t)c * j->element;
                 const target block = {to.low ? samples[0] : NULL, to.high ? samples[1] : NULL, channels, channels};
-                pack_rows(j, in, j->map->stride_w, columns, channels, block);
+                const fl_block b = {.planes = 1, .rows = columns, .width = channels, .map_row = j->map->stride_w};
+                pack_block(j, in, b, block);
                 const target part = moved(to, h, w);
                 if (to.low) scatter(part.low, tiles[0], samples[0], columns, channels);
                 if (to.high) scatter(part.high, tiles[1], samples[1], columns, channels);
@@ -162,11 +164,8 @@ int fl_pack(const fl_packing *packing, const fl_quantizer *q, const fl_map *map,
     const fl_kernels *kernels = fl_current();
     job j = {packing, q, map, out, picture, ELEMENT_SIZE[q->type], kernels->pack[q->kernel], kernels->pack_rows[q->kernel], {0, 0}};
     const target to = {out->low, out->high, out->low_stride, out->high_stride};
-    const uint64_t size = (uint64_t)fl_places(packing) * packing->height * packing->width;
     if (map->stride_c == j.element && map->stride_w != j.element && packing->channels > 1)
         pack_interleaved(&j, to);
-    else if (size >= LARGE && packing->width >= 64 && map->stride_w == j.element)
-        pack_in_order(&j, to);
     else
         pack_planar(&j, to);
     fill(packing, picture, out->low, out->low_stride);

@@ -26,27 +26,34 @@ static void take_rows(uint8_t *to, const uint8_t *from, int64_t stride, uint32_t
     for (; from && n; n -= width, to += width, from += stride) fl_copy_short(to, from, width);
 }
 
-/* Rows of samples become rows of elements that lie in a row, `out_stride` bytes apart. */
-static void unpack_rows(const job *j, source from, uint32_t rows, uint32_t width, char *out, int64_t out_stride) {
+/* One channel of a block, for kernels that know but one row. */
+static void unpack_plane(const job *j, source from, const fl_block *b, char *out) {
     uint8_t samples[2][BLOCK];
-    if (j->run_rows && !from.high) {
-        const fl_rectangle r = {rows, width, from.low_stride, out_stride};
-        j->run_rows(j->v, from.low, out, &r);
+    if (b->rows == 1 || b->width >= SHORT_ROW || b->map_row != (int64_t)b->width * j->v->size) {
+        for (uint32_t h = 0; h < b->rows; h++, out += b->map_row, from = moved(from, 1, 0))
+            j->run(j->v, from.low, from.high, out, b->width);
         return;
     }
-    if (rows == 1 || width >= SHORT_ROW || out_stride != (int64_t)width * j->v->size) {
-        for (uint32_t h = 0; h < rows; h++, out += out_stride, from = moved(from, 1, 0))
-            j->run(j->v, from.low, from.high, out, width);
-        return;
-    }
-    const uint32_t together = BLOCK / width;
-    for (uint32_t h = 0; h < rows; h += together, out += (int64_t)together * out_stride) {
-        const size_t n = (size_t)(rows - h < together ? rows - h : together) * width;
+    const uint32_t together = BLOCK / b->width;
+    for (uint32_t h = 0; h < b->rows; h += together, out += (int64_t)together * b->map_row) {
+        const size_t n = (size_t)(b->rows - h < together ? b->rows - h : together) * b->width;
         const source part = moved(from, h, 0);
-        take_rows(samples[0], part.low, part.low_stride, width, n);
-        take_rows(samples[1], part.high, part.high_stride, width, n);
+        take_rows(samples[0], part.low, part.low_stride, b->width, n);
+        take_rows(samples[1], part.high, part.high_stride, b->width, n);
         j->run(j->v, samples[0], part.high ? samples[1] : NULL, out, n);
     }
+}
+
+/* Tiles side by side become channels of rows of elements that lie in a row. */
+static void unpack_block(const job *j, source from, fl_block b, char *out) {
+    b.picture_row = from.low_stride;
+    b.picture_plane = b.width;
+    if (j->run_rows && !from.high) {
+        j->run_rows(j->v, from.low, out, &b);
+        return;
+    }
+    for (uint32_t plane = 0; plane < b.planes; plane++)
+        unpack_plane(j, moved(from, 0, (int64_t)plane * b.width), &b, out + fl_plane_of(&b, plane));
 }
 
 /* Elements at any distance. */
@@ -65,14 +72,19 @@ static void unpack_apart(const job *j, source from, char *out) {
 
 static void unpack_planar(const job *j, source from) {
     const fl_packing *p = j->packing;
+    const fl_map *map = j->map;
     const uint32_t first = j->picture * fl_places(p), used = fl_used_places(p, j->picture);
-    for (uint32_t place = 0; place < used; place++) {
-        char *out = (char *)j->map->data + (int64_t)fl_channel(p, first + place) * j->map->stride_c;
-        const source tile = moved(from, (int64_t)(place / p->tile_w) * p->height, (int64_t)(place % p->tile_w) * p->width);
-        if (j->map->stride_w == (int64_t)j->v->size || p->width == 1)
-            unpack_rows(j, tile, p->height, p->width, out, j->map->stride_h);
+    const int in_a_row = map->stride_w == (int64_t)j->v->size || p->width == 1;
+    for (uint32_t place = 0; place < used; place += p->tile_w, from = moved(from, p->height, 0)) {
+        const fl_block b = {.planes = used - place < p->tile_w ? used - place : p->tile_w, .rows = p->height,
+                            .width = p->width, .order = p->order ? p->order + first + place : NULL,
+                            .map_plane = map->stride_c, .map_row = map->stride_h};
+        char *out = (char *)map->data + (p->order ? 0 : (int64_t)(first + place) * map->stride_c);
+        if (in_a_row)
+            unpack_block(j, from, b, out);
         else
-            unpack_apart(j, tile, out);
+            for (uint32_t k = 0; k < b.planes; k++)
+                unpack_apart(j, moved(from, 0, (int64_t)k * p->width), out + fl_plane_of(&b, k));
     }
 }
 
@@ -109,7 +121,8 @@ static void unpack_interleaved(const job *j, source from) {
                 const source block = {samples[0], from.high ? samples[1] : NULL, channels, channels};
                 gather(part.low, tiles[0], samples[0], columns, channels);
                 if (from.high) gather(part.high, tiles[1], samples[1], columns, channels);
-                unpack_rows(j, block, columns, channels, out, j->map->stride_w);
+                const fl_block b = {.planes = 1, .rows = columns, .width = channels, .map_row = j->map->stride_w};
+                unpack_block(j, block, b, out);
             }
     }
 }
