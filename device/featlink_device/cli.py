@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
 from featlink_codec.errors import FeatlinkError
 from featlink_codec.files import write_whole
@@ -102,6 +104,30 @@ def run(
         f"{figures['seconds']:.1f} s ({figures['fps']:.1f} fps), {figures['frames_dropped']} frames dropped"
     )
     _say(console, as_json, "done", figures, text)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Say what this board has: instruction set of the integer path, encoder by trial, versions, cameras, clock, space.
+
+    Exit code 0: maps can be sent; 1: something stands in the way.
+    """
+    from .doctor import FAULT, examine, report
+
+    findings = []
+    table = Table(box=None, show_header=False, pad_edge=False)
+    colours = {"ok": "green", "warning": "yellow", "fault": "red"}
+    for finding in examine():
+        findings.append(finding)
+        table.add_row(Text(finding.state, style=colours[finding.state]), finding.name, Text(finding.text))
+    if as_json:
+        sys.stdout.write(json.dumps(report(findings)) + "\n")
+    else:
+        Console(soft_wrap=True).print(table)
+    if any(finding.state == FAULT for finding in findings):
+        raise typer.Exit(1)
 
 
 def _rate_line(line: dict[str, Any]) -> str:
