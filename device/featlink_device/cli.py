@@ -130,6 +130,31 @@ def doctor(
         raise typer.Exit(1)
 
 
+@app.command()
+def selftest(
+    as_json: Annotated[bool, typer.Option("--json", help="Print every case with its hashes as JSON.")] = False,
+) -> None:
+    """Prove that this board's integer path is bit-exact: golden maps and pictures against committed hashes.
+
+    Every element type, quantizer, depth and packing. Exit code 0: all are exact; 1: some are not.
+    """
+    from featlink_codec import _core
+    from featlink_codec.selftest import run as run_cases
+
+    results = list(run_cases())
+    wrong = [result.name for result in results if not result.exact]
+    if as_json:
+        cases = {result.name: {"sha256": result.found, "expected": result.expected} for result in results}
+        sys.stdout.write(json.dumps({"path": _core.chosen_path(), "exact": not wrong, "cases": cases}) + "\n")
+    else:
+        console = Console(soft_wrap=True, highlight=False)
+        for name in wrong:
+            console.print(f"wrong: {name}", markup=False)
+        console.print(f"{len(results) - len(wrong)} of {len(results)} cases are exact ({_core.chosen_path()})")
+    if wrong:
+        raise typer.Exit(1)
+
+
 def _rate_line(line: dict[str, Any]) -> str:
     waiting = "+".join(map(str, line["waiting"]))
     return (

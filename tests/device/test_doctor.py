@@ -64,3 +64,14 @@ def test_what_works_but_should_be_seen_is_a_warning(monkeypatch, name, what, say
         _core.choose_path(before)
     assert finding.state == "warning"
     assert says in finding.text
+
+
+def test_the_selftest_says_that_the_integer_path_is_exact():
+    command = [DOCTOR[0], "selftest"]
+    done = subprocess.run(command, capture_output=True, timeout=120, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"cases are exact ({_core.paths()[0]})" in done.stdout
+    found = json.loads(subprocess.run([*command, "--json"], capture_output=True, timeout=120).stdout)
+    assert found["exact"]
+    assert len(found["cases"]) > 80
+    assert all(case["sha256"] == case["expected"] for case in found["cases"].values())
