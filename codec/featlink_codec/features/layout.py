@@ -21,6 +21,14 @@ CORE_ERRORS = {
 }
 
 
+def core_arguments(
+    packing: _core.Packing, kind: ctypes.Structure, first: ctypes.Structure, picture: int, second: ctypes.Structure
+) -> tuple[object, ...]:
+    """Arguments of fl_pack and fl_unpack, converted once rather than at every call. They keep nothing alive."""
+    pointers = [ctypes.c_void_p(ctypes.addressof(structure)) for structure in (packing, kind, first, second)]
+    return (*pointers[:3], ctypes.c_uint32(picture), pointers[3])
+
+
 class Layout:
     """A packing for maps of one size, and the checks of its arrays."""
 
@@ -34,11 +42,10 @@ class Layout:
         order = None if packing.order is None else np.array(packing.order, np.uint16)
         place_of = None if order is None else np.argsort(order).astype(np.uint16)
         self._keep = (order, place_of)
-        self._packing = _core.Packing(
+        self.core_packing = _core.Packing(
             height, width, packing.channels, packing.tile_h, packing.tile_w, packing.pad_h, packing.pad_w,
             None if order is None else order.ctypes.data, None if place_of is None else place_of.ctypes.data,
         )  # fmt: skip
-        self.packing_pointer = ctypes.addressof(self._packing)
 
     def map(self, array: NDArray[np.generic], written: bool) -> _core.Map:
         """:raises SettingsError: it does not fit, or is to be written and cannot be."""
@@ -50,7 +57,7 @@ class Layout:
         if written:
             if not array.flags.writeable:
                 raise SettingsError("the map is read-only")
-            if _core.library().fl_overlaps(self.packing_pointer, ctypes.addressof(found), self.dtype.itemsize):
+            if _core.library().fl_overlaps(ctypes.addressof(self.core_packing), ctypes.addressof(found), self.dtype.itemsize):
                 raise SettingsError(f"the map's elements overlap: strides {list(array.strides)}")
         return found
 

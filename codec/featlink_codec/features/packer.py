@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from .. import _core
 from ..errors import SettingsError
-from .layout import CORE_ERRORS, Layout
+from .layout import CORE_ERRORS, Layout, core_arguments
 from .packing import Packing
 
 #: FL_U8 .. FL_F32.
@@ -147,12 +147,11 @@ class MapPacker:
         source = layout.map(values, written=False)
         target = layout.picture(low, high, values, written=True)
         fl_pack = _core.library().fl_pack
-        addresses = layout.packing_pointer, *(ctypes.addressof(s) for s in (self._quantizer, source))
-        to = ctypes.addressof(target)
+        arguments = core_arguments(layout.core_packing, self._quantizer, source, picture, target)
         refused = int(self.refuse)
 
         def call(_keep: object = (self, values, low, high, source, target)) -> Saw:
-            saw: int = fl_pack(*addresses, picture, to)
+            saw: int = fl_pack(*arguments)
             if saw & refused or saw < 0:
                 raise self._refused(Saw(saw), values)
             return _SAWS[saw]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from ..errors import SettingsError
-from .layout import CORE_ERRORS, Layout
+from .layout import CORE_ERRORS, Layout, core_arguments
 from .packing import Packing
 
 
@@ -79,11 +79,10 @@ class MapUnpacker:
         target = layout.map(out, written=True)
         source = layout.picture(low, high, out, written=False)
         fl_unpack = _core.library().fl_unpack
-        addresses = layout.packing_pointer, *(ctypes.addressof(s) for s in (self._values, source))
-        to = ctypes.addressof(target)
+        arguments = core_arguments(layout.core_packing, self._values, source, picture, target)
 
         def call(_keep: object = (self, low, high, out, source, target)) -> None:
-            code = fl_unpack(*addresses, picture, to)
+            code = fl_unpack(*arguments)
             assert not code, CORE_ERRORS[code]
 
         return call
