@@ -7,13 +7,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from invoke import Context, Exit, task
 
 ROOT = Path(__file__).parent
 OUT = ROOT / "out"
-CODE = "codec device host tests tasks.py"
+CODE = "bench codec device hil host tests tools tasks.py"
 
 
 @task
@@ -85,6 +86,60 @@ def fuzz(c: Context, minutes: float = 10.0) -> None:
     )
 
 
+@task(help={"quick": "tiny maps, into out/: whether it works", "torch": "install PyTorch for this run, and compare"})
+def bench(c: Context, quick: bool = False, torch: bool = False) -> None:
+    """Measure the C core against memory and against what people use: docs/bench.md, .json and .svg."""
+    python = "uv run --with torch==2.13.0 python" if torch else sys.executable
+    with c.cd(ROOT):
+        c.run(f"{python} -m bench{' --quick' if quick else ''}", pty=sys.stdout.isatty())
+
+
+@task(name="core-aarch64", help={"k": "only tests whose names match"})
+def core_aarch64(c: Context, k: str = "") -> None:
+    """The tests of the C core for aarch64, under emulation: 200 MB in out/aarch64, and minutes."""
+    from tools import aarch64
+
+    _tool(lambda: aarch64.run_tests(OUT / "aarch64", ["-k", k] if k else []))
+
+
+@task(help={"profile": "of hypothesis, in tests/conftest.py", "k": "only tests whose names match"})
+def sanitize(c: Context, profile: str = "long", k: str = "") -> None:
+    """The C core and its tests under GCC's address and undefined-behaviour sanitizers: about 20 minutes."""
+    from tools import sanitize as sanitizing
+
+    _tool(lambda: sanitizing.run(OUT / "sanitize", profile, ["-k", k] if k else []))
+
+
+@task
+def wheels(c: Context) -> None:
+    """Wheels of codec, for x86_64 and aarch64, and of device and host; checked and tried. Into dist/."""
+    from tools import wheels as building
+
+    def build() -> int:
+        print(building.table(building.build_all(ROOT / "dist")))
+        return 0
+
+    _tool(build)
+
+
+@task(help={"json": "for machines"})
+def targets(c: Context, json: bool = False) -> None:
+    """The firmware targets: CPU, encoders in the order of trial, memory, providers, what was seen on a board."""
+    with c.cd(ROOT):
+        c.run(f"{sys.executable} -m hil targets{' --json' if json else ''}", pty=sys.stdout.isatty() and not json)
+
+
+@task(
+    name="board-image",
+    help={"board": "a virtual target", "force": "make everything anew", "offline": "fetch nothing"},
+)
+def board_image(c: Context, board: str = "virtual", force: bool = False, offline: bool = False) -> None:
+    """Build a virtual board for QEMU from Debian's and PyPI's packages: out/boards/BOARD, 1.5 GB with its cache."""
+    options = f"{' --force' if force else ''}{' --offline' if offline else ''}"
+    with c.cd(ROOT):
+        c.run(f"{sys.executable} -m hil board-image --board {board}{options}")
+
+
 @task
 def lock(c: Context) -> None:
     """Resolve anew and write the pins to pyproject.toml (uv.lock itself names hosts and is not kept)."""
@@ -120,3 +175,15 @@ def _run(words: list[str]) -> None:
     code = subprocess.run(_command(words), check=False).returncode
     if code:
         raise Exit(f"{words[0]}: exit code {code}", code=code)
+
+
+def _tool(work: Callable[[], int]) -> None:
+    """Run what is in tools/: its errors are one line, and its exit code is ours."""
+    from tools.errors import ToolError
+
+    try:
+        code = work()
+    except ToolError as error:
+        raise Exit(str(error), code=2) from None
+    if code:
+        raise Exit(f"exit code {code}", code=code)

@@ -13,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 # Machines are shared: an example that takes long says nothing.
 hypothesis.settings.register_profile("shared-machine", deadline=None)
+# `--hypothesis-profile=long`: for the sanitizers.
+hypothesis.settings.register_profile("long", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("shared-machine")
 
 VECTORS = Path(__file__).parent / "vectors"

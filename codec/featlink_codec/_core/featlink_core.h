@@ -24,13 +24,17 @@ extern "C" {
 /* Element types of a map. */
 enum { FL_U8 = 0, FL_I8 = 1, FL_U16 = 2, FL_I16 = 3, FL_F16 = 4, FL_F32 = 5 };
 
-/* What fl_pack saw, or-ed; 0: nothing of note. The picture is written all the same, with NaN as level 0. */
+/* What fl_pack saw, or-ed; 0: nothing of note. The picture is written all the same, with NaN as level 0. With an order
+ * and channels side by side, other pictures' channels may be looked at, too. */
 enum {
     FL_SAW_NAN = 1,
-    FL_SAW_INFINITY = 2,
-    FL_SAW_NEGATIVE = 4, /* a number below 0; -0.0 is none */
+    FL_SAW_INFINITY = 2, /* told only where there is no NaN */
+    FL_SAW_NEGATIVE = 4, /* a number below 0, or a NaN with a sign; -0.0 is none */
     FL_SAW_EXCESS = 8,   /* an integer above the limit of the table, or below 0 */
 };
+
+/* For tables: no integer is an excess. */
+#define FL_NO_LIMIT UINT32_MAX
 
 /* Errors; nothing was written. */
 enum {
@@ -110,7 +114,7 @@ FL_API int fl_quantizer_thresholds(fl_quantizer *q, int type, const float *thres
 
 /* A quantizer of integer elements: table[bits of the element] is the sample, 256 or 65536 of them.
  * wide: samples have 16 bits, for two planes; else all must be below 256
- * limit: elements above it, or negative ones, are reported as FL_SAW_EXCESS; at least the type's maximum: none is */
+ * limit: elements above it, and negative ones, are reported as FL_SAW_EXCESS; FL_NO_LIMIT: none are */
 FL_API int fl_quantizer_table(fl_quantizer *q, int type, const uint16_t *table, int wide, uint32_t limit, void *memory,
                               size_t memory_size);
 

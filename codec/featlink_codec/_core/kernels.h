@@ -33,10 +33,10 @@ static inline uint16_t bits_u16(const void *in, size_t k) {
     return bits;
 }
 
-/* NaN compares false and becomes 0; so do the numbers below. */
+/* NaN becomes 0, and so do the numbers below. By their bits: a comparison may become ARM's fmaxnm, for which a
+ * signalling NaN is a NaN still. */
 static inline uint32_t level_linear(const fl_quantizer *q, uint32_t bits) {
-    float x = fl_bits_float(bits);
-    x = x > 0.0f ? x : 0.0f;
+    float x = fl_bits_float(bits > FL_INFINITY ? 0 : bits);
     x = x < q->top ? x : q->top;
     double y = (double)x * q->scale + FL_ROUND;
     uint64_t level;

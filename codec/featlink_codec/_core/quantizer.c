@@ -138,7 +138,7 @@ int fl_quantizer_table(fl_quantizer *q, int type, const uint16_t *table, int wid
     q->memory = memory;
     q->count = size;
     /* Negative numbers have the highest bits of all. */
-    q->limit = is_signed && limit < size - 1 && limit > size / 2 - 1 ? size / 2 - 1 : limit;
+    q->limit = is_signed && limit != FL_NO_LIMIT && limit > size / 2 - 1 ? size / 2 - 1 : limit;
     if (wide) {
         memcpy(memory, table, size * 2);
         q->kernel = bytes ? K_TABLE8W : identity ? K_SPLIT16 : K_TABLE16W;

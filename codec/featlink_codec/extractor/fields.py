@@ -164,7 +164,7 @@ class Number:
 class Many:
     """A list of one kind of item, kept as a tuple."""
 
-    item: Integer | Number
+    item: Rule
     low: int
     high: int
 

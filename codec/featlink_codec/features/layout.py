@@ -57,7 +57,9 @@ class Layout:
         if written:
             if not array.flags.writeable:
                 raise SettingsError("the map is read-only")
-            if _core.library().fl_overlaps(ctypes.addressof(self.core_packing), ctypes.addressof(found), self.dtype.itemsize):
+            if _core.library().fl_overlaps(
+                ctypes.addressof(self.core_packing), ctypes.addressof(found), self.dtype.itemsize
+            ):
                 raise SettingsError(f"the map's elements overlap: strides {list(array.strides)}")
         return found
 

@@ -33,6 +33,8 @@ class Saw(IntFlag):
 DEFAULT_REFUSED = Saw.NAN | Saw.INFINITY | Saw.EXCESS
 
 
+#: FL_NO_LIMIT.
+_NO_LIMIT = 0xFFFFFFFF
 _SAWS = [Saw(k) for k in range(16)]
 
 
@@ -57,7 +59,7 @@ class MapPacker:
     :param thresholds: float maps: float32 [peak], not decreasing; level(x) is the number of thresholds <= x
     :param step: float maps: the sample of level 1; 255 / peak under level_scaling
     :param table: integer maps: [256] or [65536] samples by the element's bits; values up to 65535 where `wide`
-    :param limit: integer maps: greater elements, and negative ones, are an excess
+    :param limit: integer maps: greater elements, and negative ones, are an excess; None: none is
     :param wide: samples have 16 bits, and a map twice as many pictures: high bytes first
     :param refuse: what a map must not hold
     :raises SettingsError: what does not fit, or FeatlinkError: the C core cannot be loaded
@@ -73,7 +75,7 @@ class MapPacker:
         thresholds: NDArray[np.float32] | None = None,
         step: int = 1,
         table: NDArray[np.uint16] | None = None,
-        limit: int = 65535,
+        limit: int | None = None,
         wide: bool = False,
         refuse: Saw = DEFAULT_REFUSED,
     ) -> None:
@@ -101,7 +103,8 @@ class MapPacker:
             if table.shape != (size,) or table.dtype.kind not in "ui" or table.min() < 0 or table.max() > 65535:
                 raise SettingsError(f"a table of {table.dtype} {list(table.shape)}, expected {size} samples")
             samples = np.ascontiguousarray(table, np.uint16)
-            code = core.fl_quantizer_table(pointer, number, samples.ctypes.data, wide, limit, *memory)
+            most = _NO_LIMIT if limit is None else limit
+            code = core.fl_quantizer_table(pointer, number, samples.ctypes.data, wide, most, *memory)
         if code:
             raise SettingsError(f"the quantizer has {CORE_ERRORS[code]}")
 

@@ -235,6 +235,31 @@ def test_negative_numbers_are_told_and_minus_zero_is_none(path):
     assert packer.pack(values, 0, out) == Saw.NEGATIVE
 
 
+@pytest.mark.parametrize(("dtype", "excess"), [("int8", -1), ("int16", -3)])
+def test_negative_integers_are_refused_at_any_depth(path, dtype, excess):
+    size = 256 ** np.dtype(dtype).itemsize
+    table = np.minimum(np.arange(size), 255).astype(np.uint16)
+    packer = MapPacker(Packing(RepackMode.STACK, 1), 1, 40, dtype, table=table, limit=255)
+    values, out = np.full((1, 40, 1), 100, dtype), np.zeros((1, 40), np.uint8)
+    assert packer.pack(values, 0, out) == 0
+    values[0, 3] = excess
+    with pytest.raises(MapValueError, match=str(excess)):
+        packer.pack(values, 0, out)
+    assert MapPacker(Packing(RepackMode.STACK, 1), 1, 40, dtype, table=table).pack(values, 0, out) == 0
+
+
+@pytest.mark.parametrize("bits", [0x7F800001, 0xFF800001, 0x7FC00000])
+def test_signalling_nan_is_level_0_like_any_other(path, bits):
+    values = np.full((1, 70, 1), bits, np.uint32).view(np.float32)
+    out = np.full((1, 70), 9, np.uint8)
+    for quantizer in (UniformQuantizer(6.0, 8), LogQuantizer(3.0, 8)):
+        packer = MapPacker(
+            Packing(RepackMode.STACK, 1), 1, 70, "float32", thresholds=quantizer.thresholds, refuse=Saw(0)
+        )
+        assert packer.pack(values, 0, out) & Saw.NAN
+        assert not out.any()
+
+
 @pytest.mark.parametrize(("dtype", "excess"), [("uint8", 16), ("int8", -1), ("uint16", 300), ("int16", -3)])
 def test_integers_beyond_the_depth_are_refused(path, dtype, excess):
     packing = Packing(RepackMode.STACK, 1)

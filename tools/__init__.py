@@ -1,0 +1,1 @@
+"""What the longer tasks of tasks.py do."""
