@@ -67,7 +67,7 @@ def quantiles() -> CustomQuantizer:
 
 
 def drawn() -> CustomQuantizer:
-    """Bounds drawn at random: some lie so near to each other that nothing is left but a search."""
+    """Bounds drawn at random: some lie near to each other, so that several share a bucket."""
     bounds = np.abs(np.random.default_rng(SEED).normal(0, 1.5, 255))
     return CustomQuantizer(np.unique(bounds.astype(np.float32)), 8)
 

@@ -100,7 +100,7 @@ def test_what_is_timed_packs_what_the_definition_says(kind, packing, layout):
 
 def test_every_kernel_of_8_bit_pictures_is_timed():
     kernels = {cases.prepare(cases.Case("pack", kind, TINY)).kernel for kind in cases.PACK_KINDS}
-    assert kernels == {"copy", "affine", "table", "linear", "buckets", "search"}
+    assert kernels == {"copy", "affine", "table", "linear", "buckets", "steps"}
     kernels = {cases.prepare(cases.Case("unpack", kind, TINY)).kernel for kind in cases.UNPACK_TABLES}
     assert kernels == {"copy", "linear", "table"}
 

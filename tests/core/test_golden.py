@@ -52,7 +52,8 @@ def test_the_cases_reach_every_kernel():
     floats, bytes_, words = ("f32", "f16"), ("u8", "i8"), ("u16", "i16")
     assert found["pack", "linear"] == {(kind, wide) for kind in floats for wide in (False, True)}
     assert found["pack", "buckets"] == {(kind, False) for kind in floats}
-    assert found["pack", "search"] == {(kind, wide) for kind in floats for wide in (False, True)}
+    assert found["pack", "steps"] == {(kind, wide) for kind in floats for wide in (False, True)}
+    assert found["pack", "search"] == {(kind, False) for kind in floats}
     assert found["pack", "copy"] == {("u8", False), ("i8", False), ("u16", True), ("i16", True)}
     assert found["pack", "affine"] == {(kind, False) for kind in bytes_}
     assert found["pack", "table"] == {(kind, wide) for kind in (*bytes_, *words) for wide in (False, True)}

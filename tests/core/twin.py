@@ -87,6 +87,10 @@ STORED_QUANTIZERS = {
     "signed2": _custom(-1.0, -1e-45, 1.0),
     "edge2": _custom(-3.4028234663852886e38, 0.0, 3.4028234663852886e38),
     "signed4": _custom(*(k**3 / 8 for k in range(-7, 8))),
+    # Neighbouring numbers at -1 and at 1: more than any bucket may hold.
+    "crowded8": _custom(
+        *np.array([*range(0xBF80007F, 0xBF7FFFFF, -1), *range(0x3F800000, 0x3F80007F)], np.uint32).view(np.float32)
+    ),
 }
 QUANTIZERS: dict[str, Quantizer] = {
     **STORED_QUANTIZERS,

@@ -12,7 +12,7 @@ from ..errors import FeatlinkError
 #: FL_ABI of featlink_core.h: raised whenever a structure or a signature changes.
 ABI = 1
 #: FL_MEMORY: bytes that a quantizer or a table of values needs at most.
-MEMORY = 65536 * 4 + 64
+MEMORY = 65536 * 6 + 128
 #: Another build of the library, such as one with sanitizers.
 LIBRARY_VARIABLE = "FEATLINK_CORE_LIBRARY"
 LIBRARY = Path(__file__).with_name("libfeatlink_core.so")
@@ -53,7 +53,7 @@ class Picture(ctypes.Structure):
 class Quantizer(ctypes.Structure):
     """fl_quantizer: its fields are the library's own affair."""
 
-    _fields_ = [("_", ctypes.c_uint64 * 10)]
+    _fields_ = [("_", ctypes.c_uint64 * 12)]
 
 
 class Values(ctypes.Structure):

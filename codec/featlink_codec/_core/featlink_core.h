@@ -46,7 +46,7 @@ enum {
 };
 
 /* Bytes that a quantizer or a value table needs at most. */
-#define FL_MEMORY (65536 * 4 + 64)
+#define FL_MEMORY (65536 * 6 + 128)
 
 /* Where each channel of a map stands in the pictures (7.2.2). */
 typedef struct {
@@ -81,7 +81,8 @@ typedef struct {
     uint32_t a, b, low, high;   /* affine: (mulhi(x << 8, a) + b) >> 8, x within low..high */
     double scale;               /* linear: round(x * scale), x up to top */
     float top;
-    uint32_t count;             /* thresholds */
+    uint32_t count, most;       /* thresholds in all, and in one bucket */
+    const uint16_t *starts;     /* steps: the level at the start of each bucket */
     const void *memory;
 } fl_quantizer;
 
@@ -118,7 +119,8 @@ FL_API int fl_quantizer_thresholds(fl_quantizer *q, int type, const float *thres
 FL_API int fl_quantizer_table(fl_quantizer *q, int type, const uint16_t *table, int wide, uint32_t limit, void *memory,
                               size_t memory_size);
 
-/* The name of the kernel that a quantizer came to: "copy", "table", "affine", "linear", "buckets", "search". */
+/* The name of the kernel that a quantizer came to: "copy", "table", "affine", "linear", "buckets",
+ * "steps", "search". */
 FL_API const char *fl_quantizer_kernel(const fl_quantizer *q);
 
 /* Write picture number `picture` of a map: tiles, unused tiles and pads. Returns what was seen, or an error. */

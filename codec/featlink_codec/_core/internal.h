@@ -21,10 +21,17 @@ enum {
     K_LINEAR16W,
     K_BUCKETS32, /* f32: at most one threshold in each bucket of bit patterns */
     K_BUCKETS16,
+    K_STEPS32, /* f32: up to STEPS thresholds in each bucket */
+    K_STEPS16,
+    K_STEPS32W,
+    K_STEPS16W,
     K_SEARCH32, /* any thresholds, narrow or wide */
     K_SEARCH16,
     PACK_KERNELS
 };
+
+/* Thresholds in a bucket beyond which a binary search is faster. */
+#define STEPS 16
 
 /* Kernels of fl_unpack: samples in a row become elements. */
 enum {

@@ -54,6 +54,19 @@ static inline uint32_t level_buckets(const fl_quantizer *q, uint32_t bits) {
     return (bucket >> 16) + ((uint32_t)(key & q->mask) >= (bucket & 0xffff));
 }
 
+static inline uint32_t level_steps(const fl_quantizer *q, uint32_t bits) {
+    const int32_t *keys = q->memory;
+    int32_t key = fl_key(bits);
+    key = (bits << 1) > (FL_INFINITY << 1) ? q->key_low : key;
+    key = key < q->key_low ? q->key_low : key;
+    key = key > q->key_high ? q->key_high : key;
+    const uint32_t start = q->starts[(key >> q->shift) - q->first];
+    uint32_t level = start;
+    /* those of the next buckets are not reached, and count nothing */
+    for (uint32_t k = 0; k < q->most; k++) level += keys[start + k] <= key;
+    return level;
+}
+
 static inline uint32_t level_search(const fl_quantizer *q, uint32_t bits) {
     const int32_t *keys = q->memory, *base = keys;
     int32_t key = (bits << 1) > (FL_INFINITY << 1) ? INT32_MIN : fl_key(bits);
@@ -106,6 +119,10 @@ WIDE_KERNEL(pack_linear32w, bits_f32, level_linear)
 WIDE_KERNEL(pack_linear16w, bits_f16, level_linear)
 NARROW_KERNEL(pack_buckets32, bits_f32, level_buckets)
 NARROW_KERNEL(pack_buckets16, bits_f16, level_buckets)
+NARROW_KERNEL(pack_steps32, bits_f32, level_steps)
+NARROW_KERNEL(pack_steps16, bits_f16, level_steps)
+WIDE_KERNEL(pack_steps32w, bits_f32, level_steps)
+WIDE_KERNEL(pack_steps16w, bits_f16, level_steps)
 WIDE_KERNEL(pack_search32, bits_f32, level_search)
 WIDE_KERNEL(pack_search16, bits_f16, level_search)
 
@@ -246,7 +263,8 @@ static void unpack_join(const fl_values *v, const uint8_t *restrict low, const u
     [K_TABLE16] = pack_table16, [K_TABLE16W] = pack_table16w, [K_SPLIT16] = pack_split16,                       \
     [K_LINEAR32] = pack_linear32, [K_LINEAR16] = pack_linear16, [K_LINEAR32W] = pack_linear32w,                 \
     [K_LINEAR16W] = pack_linear16w, [K_BUCKETS32] = pack_buckets32, [K_BUCKETS16] = pack_buckets16,             \
-    [K_SEARCH32] = pack_search32, [K_SEARCH16] = pack_search16
+    [K_STEPS32] = pack_steps32, [K_STEPS16] = pack_steps16, [K_STEPS32W] = pack_steps32w,                      \
+    [K_STEPS16W] = pack_steps16w, [K_SEARCH32] = pack_search32, [K_SEARCH16] = pack_search16
 
 #define PLAIN_UNPACK_KERNELS                                                                                    \
     [U_COPY] = unpack_copy, [U_TABLE1] = unpack_table1, [U_TABLE2] = unpack_table2, [U_TABLE4] = unpack_table4, \

@@ -61,7 +61,8 @@ typedef struct {
     __m512d scale;
     __m512i least, most, first, mask;
     __m128i shift;
-    const void *memory;
+    const void *memory, *starts;
+    uint32_t most_steps;
     __m512i steps; /* level -> sample, where samples are scaled: at most 16 levels then */
     int stepped, limited;
     __m512i bits, magnitude; /* the largest seen */
@@ -80,6 +81,8 @@ INLINE loop begin(const fl_quantizer *q) {
         .mask = _mm512_set1_epi32(q->mask),
         .shift = _mm_cvtsi32_si128(q->shift),
         .memory = table,
+        .starts = q->starts,
+        .most_steps = q->most,
         .steps = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)steps)),
         .stepped = q->step > 1,
         .limited = q->limit < 255,
@@ -136,19 +139,36 @@ INLINE __m512i linear(loop *l, __m512i bits) {
     return _mm512_permutex2var_epi32(_mm512_castpd_si512(a), even, _mm512_castpd_si512(b));
 }
 
-INLINE __m512i bucket(loop *l, __m512i bits) {
+INLINE __m512i clamped_key(loop *l, __m512i bits) {
     note(l, bits);
     const __m512i infinity = _mm512_set1_epi32((int)(FL_INFINITY << 1));
     const __mmask16 nan = _mm512_cmpgt_epu32_mask(_mm512_slli_epi32(bits, 1), infinity);
     const __m512i flip = _mm512_and_si512(_mm512_srai_epi32(bits, 31), _mm512_set1_epi32(0x7fffffff));
     __m512i key = _mm512_min_epi32(_mm512_max_epi32(_mm512_xor_si512(bits, flip), l->least), l->most);
-    key = _mm512_mask_mov_epi32(key, nan, l->least);
+    return _mm512_mask_mov_epi32(key, nan, l->least);
+}
+
+INLINE __m512i bucket(loop *l, __m512i bits) {
+    const __m512i key = clamped_key(l, bits);
     const __m512i at = _mm512_sub_epi32(_mm512_sra_epi32(key, l->shift), l->first);
     const __m512i entry = _mm512_i32gather_epi32(at, l->memory, 4);
     const __m512i bound = _mm512_and_si512(entry, _mm512_set1_epi32(0xffff));
     const __mmask16 reached = _mm512_cmpge_epu32_mask(_mm512_and_si512(key, l->mask), bound);
     const __m512i level = _mm512_srli_epi32(entry, 16);
     return _mm512_mask_sub_epi32(level, reached, level, _mm512_set1_epi32(-1));
+}
+
+/* The gather of starts reads 2 bytes behind an entry: `memory` has them. */
+INLINE __m512i step_by_step(loop *l, __m512i bits) {
+    const __m512i key = clamped_key(l, bits), one = _mm512_set1_epi32(1);
+    const __m512i at = _mm512_sub_epi32(_mm512_sra_epi32(key, l->shift), l->first);
+    const __m512i start = _mm512_and_si512(_mm512_i32gather_epi32(at, l->starts, 2), _mm512_set1_epi32(0xffff));
+    __m512i level = start, next = start;
+    for (uint32_t k = 0; k < l->most_steps; k++, next = _mm512_add_epi32(next, one)) {
+        const __m512i bound = _mm512_i32gather_epi32(next, l->memory, 4);
+        level = _mm512_mask_add_epi32(level, _mm512_cmple_epi32_mask(bound, key), level, one);
+    }
+    return level;
 }
 
 /* The gather reads up to 3 bytes behind an entry: `memory` has them. */
@@ -189,6 +209,8 @@ SIXTEENS(samples_linear32, load_f32, linear)
 SIXTEENS(samples_linear16, load_f16, linear)
 SIXTEENS(samples_buckets32, load_f32, bucket)
 SIXTEENS(samples_buckets16, load_f16, bucket)
+SIXTEENS(samples_steps32, load_f32, step_by_step)
+SIXTEENS(samples_steps16, load_f16, step_by_step)
 SIXTEENS(samples_words, load_u16, word)
 
 /* Short rows, as many at a time as 64 bytes hold: TOGETHER is a constant where the compiler shall unroll the loop. */
@@ -249,6 +271,8 @@ PACK(vbmi_linear32, samples_linear32, 4, finish_floats)
 PACK(vbmi_linear16, samples_linear16, 2, finish_floats)
 PACK(vbmi_buckets32, samples_buckets32, 4, finish_floats)
 PACK(vbmi_buckets16, samples_buckets16, 2, finish_floats)
+PACK(vbmi_steps32, samples_steps32, 4, finish_floats)
+PACK(vbmi_steps16, samples_steps16, 2, finish_floats)
 
 static void vbmi_table16(const fl_quantizer *q, const void *restrict in, uint8_t *restrict low, uint8_t *high, size_t n,
                          fl_seen *seen) {
@@ -383,12 +407,13 @@ const fl_kernels fl_avx512 = {
     "avx512",
     {PLAIN_PACK_KERNELS, [K_COPY] = vbmi_copy, [K_TABLE8] = vbmi_table8, [K_AFFINE8] = vbmi_table8,
      [K_TABLE16] = vbmi_table16, [K_LINEAR32] = vbmi_linear32, [K_LINEAR16] = vbmi_linear16,
-     [K_BUCKETS32] = vbmi_buckets32, [K_BUCKETS16] = vbmi_buckets16},
+     [K_BUCKETS32] = vbmi_buckets32, [K_BUCKETS16] = vbmi_buckets16, [K_STEPS32] = vbmi_steps32,
+     [K_STEPS16] = vbmi_steps16},
     {PLAIN_UNPACK_KERNELS, [U_COPY] = vbmi_values_copy, [U_TABLE1] = vbmi_values1, [U_TABLE2] = vbmi_values2,
      [U_TABLE4] = vbmi_values4, [U_LINEAR] = vbmi_values_linear},
     {[K_COPY] = vbmi_copy_rows, [K_TABLE8] = vbmi_table8_rows, [K_AFFINE8] = vbmi_table8_rows,
      [K_LINEAR32] = vbmi_linear32_rows, [K_LINEAR16] = vbmi_linear16_rows, [K_BUCKETS32] = vbmi_buckets32_rows,
-     [K_BUCKETS16] = vbmi_buckets16_rows},
+     [K_BUCKETS16] = vbmi_buckets16_rows, [K_STEPS32] = vbmi_steps32_rows, [K_STEPS16] = vbmi_steps16_rows},
     {[U_COPY] = vbmi_values_copy_rows, [U_TABLE1] = vbmi_values1_rows, [U_TABLE2] = vbmi_values2_rows,
      [U_TABLE4] = vbmi_values4_rows, [U_LINEAR] = vbmi_values_linear_rows},
 };

@@ -66,6 +66,38 @@ static int find_buckets(fl_quantizer *q, const float *thresholds, uint32_t count
     return 0;
 }
 
+/* Cut the bit patterns into wider buckets, with the level at each one's start, so that few thresholds are left to
+ * compare with. `keys` has `count` of them and STEPS more that nothing reaches. */
+static int find_steps(fl_quantizer *q, const int32_t *keys, uint32_t count, uint16_t *starts) {
+    if (keys[0] == INT32_MIN) return 0;
+    q->key_low = keys[0] - 1;
+    q->key_high = keys[count - 1];
+    int best = -1;
+    q->most = STEPS + 1;
+    for (int shift = 0; shift < 31; shift++) {
+        if (((int64_t)q->key_high >> shift) - (q->key_low >> shift) + 1 > MAX_BUCKETS) continue;
+        uint32_t most = 1, here = 1;
+        for (uint32_t t = 1; t < count; t++) {
+            here = keys[t] >> shift == keys[t - 1] >> shift ? here + 1 : 1;
+            most = here > most ? here : most;
+        }
+        if (most < q->most) q->most = most, best = shift;
+        if (most > STEPS) break; /* wider ones hold more */
+    }
+    if (best < 0) return 0;
+    q->shift = best;
+    q->first = q->key_low >> best;
+    const int32_t last = q->key_high >> best;
+    uint32_t t = 0;
+    for (int32_t bucket = q->first;; bucket++) {
+        while (t < count && keys[t] >> best < bucket) t++;
+        starts[bucket - q->first] = (uint16_t)t;
+        if (bucket == last) break;
+    }
+    q->starts = starts;
+    return 1;
+}
+
 int fl_quantizer_thresholds(fl_quantizer *q, int type, const float *thresholds, uint32_t count, uint32_t step,
                             void *memory, size_t memory_size) {
     if (type != FL_F16 && type != FL_F32) return FL_BAD_TYPE;
@@ -87,8 +119,11 @@ int fl_quantizer_thresholds(fl_quantizer *q, int type, const float *thresholds, 
         q->kernel = half ? K_BUCKETS16 : K_BUCKETS32;
     } else {
         int32_t *keys = memory;
-        for (uint32_t t = 0; t < count; t++) keys[t] = threshold_key(thresholds[t]);
-        q->kernel = half ? K_SEARCH16 : K_SEARCH32;
+        for (uint32_t t = 0; t < count + STEPS; t++) keys[t] = t < count ? threshold_key(thresholds[t]) : INT32_MAX;
+        if (find_steps(q, keys, count, (uint16_t *)(keys + count + STEPS)))
+            q->kernel = wide ? (half ? K_STEPS16W : K_STEPS32W) : (half ? K_STEPS16 : K_STEPS32);
+        else
+            q->kernel = half ? K_SEARCH16 : K_SEARCH32;
     }
     return 0;
 }
@@ -161,6 +196,7 @@ const char *fl_quantizer_kernel(const fl_quantizer *q) {
     case K_AFFINE8: return "affine";
     case K_LINEAR32: case K_LINEAR16: case K_LINEAR32W: case K_LINEAR16W: return "linear";
     case K_BUCKETS32: case K_BUCKETS16: return "buckets";
+    case K_STEPS32: case K_STEPS16: case K_STEPS32W: case K_STEPS16W: return "steps";
     case K_SEARCH32: case K_SEARCH16: return "search";
     default: return "table";
     }
