@@ -1,0 +1,1 @@
+"""Hardware in the loop: firmware targets, their boards on the desk, and what is run against them."""
