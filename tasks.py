@@ -140,6 +140,30 @@ def board_image(c: Context, board: str = "virtual", force: bool = False, offline
         c.run(f"{sys.executable} -m hil board-image --board {board}{options}")
 
 
+@task(
+    name="hil-test",
+    help={
+        "board": "a target, or an alias: virtual, jetson, rockchip",
+        "k": "only checks whose names match",
+        "coordinator": "HOST:PORT of labgrid's coordinator, for a board that it lends",
+        "rebuild": "build a virtual board's image anew",
+    },
+)
+def hil_test(c: Context, board: str = "virtual", k: str = "", coordinator: str = "", rebuild: bool = False) -> None:
+    """Deploy featlink on a board, check it there, and report: out/hil/BOARD/report.html. Needs `uv run --group hil`."""
+    from hil.run import run_suite
+
+    from featlink_codec.errors import FeatlinkError
+
+    try:
+        ran = run_suite(board, keywords=k, coordinator=coordinator or None, rebuild=rebuild, say=print)
+    except FeatlinkError as error:
+        raise Exit(str(error), code=2) from None
+    print(ran.report)
+    if ran.code:
+        raise Exit(f"exit code {ran.code}", code=ran.code)
+
+
 @task
 def lock(c: Context) -> None:
     """Resolve anew and write the pins to pyproject.toml (uv.lock itself names hosts and is not kept)."""

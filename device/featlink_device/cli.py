@@ -103,6 +103,8 @@ def run(
         f"{figures['maps']} maps, {figures['bytes']} bytes ({figures['bytes'] / figures['maps']:.0f} a map) in "
         f"{figures['seconds']:.1f} s ({figures['fps']:.1f} fps), {figures['frames_dropped']} frames dropped"
     )
+    if figures["frames_lost_by_driver"]:
+        text += f", {figures['frames_lost_by_driver']} more lost by the camera's driver"
     _say(console, as_json, "done", figures, text)
 
 
@@ -153,6 +155,42 @@ def selftest(
         console.print(f"{len(results) - len(wrong)} of {len(results)} cases are exact ({_core.chosen_path()})")
     if wrong:
         raise typer.Exit(1)
+
+
+@app.command()
+def check(
+    stream: Annotated[Path, typer.Argument(metavar="STREAM", help="A feature-map stream, a file.")],
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="[standard|interface|standard-16]", help="As agreed with the writer.")
+    ] = "standard",
+    level_scaling: Annotated[bool, typer.Option("--level-scaling", help="Samples carry level * 255 / peak.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Read a stream back on the camera, pixels decoded: maps with hashes of their levels, and what is damaged.
+
+    Needs no extractor. Exit code 0: whole; 3: something was lost, the rest is there; 2: the stream is refused.
+    """
+    from featlink_codec.features import Profile, StreamReader
+
+    from .check import check_stream, read_chunks
+
+    names = [one.value for one in Profile]
+    if profile not in names:
+        raise typer.BadParameter(f"{profile!r} is none of {', '.join(names)}", param_hint="--profile")
+    found = check_stream(StreamReader(Profile(profile), level_scaling), read_chunks(stream))
+    if as_json:
+        sys.stdout.write(json.dumps(found) + "\n")
+    else:
+        console = Console(soft_wrap=True, highlight=False)
+        for number, one in enumerate(found["maps"]):
+            shape = " x ".join(map(str, one["shape_hwc"]))
+            where = f"byte {one['offset']}: type {one['feat_type_id']}, {shape}, {one['bytes']} bytes"
+            console.print(f"map {number}: {where}, levels {one['levels_sha256'][:16]}", markup=False)
+        for error in found["errors"]:
+            console.print(f"byte {error['offset']}: {error['name']}: {error['text']}", markup=False)
+        lost = len(found["errors"]) + found["errors_left_out"]
+        console.print(f"{len(found['maps'])} maps, {lost} errors", markup=False)
+    raise typer.Exit(found["exit_code"])
 
 
 def _rate_line(line: dict[str, Any]) -> str:

@@ -68,7 +68,7 @@ class Pipeline:
     :param queue_depth: arrays between two stages
     :param threads: of onnxruntime, within an operator
     :param clip: NaN and infinities in a map are clipped rather than refused
-    :raises FeatlinkError: the extractor or its backbone cannot be used
+    :raises FeatlinkError: the extractor, its backbone or the encoder for its pictures cannot be used
     """
 
     def __init__(
@@ -99,9 +99,11 @@ class Pipeline:
         self._refuse = (
             Saw.EXCESS | (Saw(0) if clip else Saw.NAN | Saw.INFINITY) | (Saw.NEGATIVE if unsigned else Saw(0))
         )
+        height, width = self._map.picture_size
+        self._new_encoder(width, height).close()  # what it cannot take is refused before anything is sent
         self._images = _Belt([self._preprocess.new_tensor() for _ in range(queue_depth)])
         self._features = _Belt([self._backbone.new_output(shape) for _ in range(queue_depth)])
-        self.stats = PipelineStats()
+        self.stats = PipelineStats(source.facts)
         self._stop = threading.Event()
         self._failure: BaseException | None = None
 
@@ -163,6 +165,7 @@ class Pipeline:
         while not self._stop.is_set():
             with stages["capture"].timed():
                 picture = next(pictures, None)
+            self.stats.frames_lost_by_driver = self._source.lost
             if picture is None:
                 break
             self.stats.frames_captured += 1
@@ -191,12 +194,7 @@ class Pipeline:
 
     def _encode(self) -> None:
         video = self.settings.video
-
-        def new_encoder(width: int, height: int) -> X265Encoder:
-            # libx265 has been seen to be lossy where it was told not to be, and nothing else would notice.
-            return X265Encoder(x265_settings(video, width, height), verify=video.lossless)
-
-        coder = MapEncoder(self._coding, new_encoder, self._refuse)
+        coder = MapEncoder(self._coding, self._new_encoder, self._refuse)
         writer = StreamWriter(Profile(video.profile), self.settings.extractor.feat_extractor_id, live=True)
         tags = TagMaker()
         stages = self.stats.stages
@@ -223,6 +221,11 @@ class Pipeline:
                 self._write(writer.end())
         finally:
             coder.close()
+
+    def _new_encoder(self, width: int, height: int) -> X265Encoder:
+        video = self.settings.video
+        # libx265 has been seen to be lossy where it was told not to be, and nothing else would notice.
+        return X265Encoder(x265_settings(video, width, height), verify=video.lossless)
 
     def _explained(self, error: MapValueError) -> FeatlinkError:
         hint = ""

@@ -6,7 +6,7 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from featlink_codec.errors import FeatlinkError
 from featlink_codec.video.clip import Clip, Picture
@@ -19,6 +19,10 @@ class Source(Protocol):
     live: bool
     #: Seconds since 1970 of the picture at time_s 0.
     epoch_s: float
+    #: Pictures that never came out of it, so far.
+    lost: int
+    #: What it is, for the figures of a run.
+    facts: dict[str, Any]
 
     def __iter__(self) -> Iterator[Picture]:
         """The pictures; time_s counts from the first."""
@@ -40,6 +44,8 @@ class ClipSource:
         self._limit = limit
         self.live = paced
         self.epoch_s = time.time()
+        self.lost = 0
+        self.facts: dict[str, Any] = {"kind": "clip"}
 
     def __iter__(self) -> Iterator[Picture]:
         """The pictures of the clip."""

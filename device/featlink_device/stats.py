@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 import statistics
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 #: Durations kept for the medians, per stage.
@@ -49,14 +51,34 @@ class Stage:
         }
 
 
-class PipelineStats:
-    """Counters of a run. Each is written by one thread; readers may see them a moment apart."""
+def peak_memory_bytes() -> int:
+    """The most memory that this process had at a time.
 
-    def __init__(self) -> None:
+    getrusage alone would count what the process that started us had before it ran our program.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class PipelineStats:
+    """Counters of a run. Each is written by one thread; readers may see them a moment apart.
+
+    :param source: what the source says of itself
+    """
+
+    def __init__(self, source: dict[str, Any] | None = None) -> None:
+        self.source = {} if source is None else source
         self.started_s = time.perf_counter()
         self.stages = {name: Stage(name) for name in ("capture", "preprocess", "backbone", "pack", "encode", "write")}
         self.frames_captured = 0
+        #: Nothing was free to take them.
         self.frames_dropped = 0
+        #: They never came out of the source.
+        self.frames_lost_by_driver = 0
         self.maps = 0
         self.bytes_out = 0
 
@@ -70,11 +92,14 @@ class PipelineStats:
         elapsed_s = self.elapsed_s
         return {
             "seconds": elapsed_s,
+            "source": dict(self.source),
             "frames_captured": self.frames_captured,
             "frames_dropped": self.frames_dropped,
+            "frames_lost_by_driver": self.frames_lost_by_driver,
             "maps": self.maps,
             "bytes": self.bytes_out,
             "fps": self.maps / elapsed_s if elapsed_s else 0.0,
+            "peak_memory_bytes": peak_memory_bytes(),
             "stages": {name: stage.summary() for name, stage in self.stages.items()},
         }
 

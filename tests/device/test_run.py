@@ -59,6 +59,8 @@ def test_a_clip_becomes_a_whole_stream(tiny_extractor, tiny_clip, tmp_path):
     assert isinstance(events[-1], SequenceEnd)
     figures = json.loads(stats.read_text())
     assert (figures["maps"], figures["bytes"]) == (12, out.stat().st_size)
+    assert (figures["frames_lost_by_driver"], figures["source"]) == (0, {"kind": "clip"})
+    assert 30e6 < figures["peak_memory_bytes"] < 2e9
     assert set(figures["stages"]) == {"capture", "preprocess", "backbone", "pack", "encode", "write"}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clip.fms", "stats.json"]
 
@@ -199,6 +201,33 @@ def test_a_reader_that_goes_away_ends_the_device(tiny_extractor, tiny_clip):
         process.wait(timeout=30)
     assert process.returncode == 2
     assert b"whoever read the stream has gone" in error
+
+
+def test_a_picture_that_the_encoder_cannot_take_is_refused_before_anything_is_sent(tiny_extractor, tiny_clip, tmp_path):
+    """An extractor made by hand: `prepare` would have chosen an even picture."""
+    import shutil
+
+    import tomli_w
+
+    folder = tmp_path / "odd"
+    shutil.copytree(tiny_extractor, folder)
+    settings = ExtractorSettings.load(tiny_extractor).to_dict()
+    settings["maps"][0]["packing"] = {"mode": "stack", "pad_h": 1}
+    settings["video"]["chroma"] = "420"
+    (folder / "extractor.toml").write_text(tomli_w.dumps(settings))
+    done = run("--extractor", folder, "--source", tiny_clip, "--out", "-")
+    assert done.returncode == 2
+    assert b"24x21 has an odd side, which 4:2:0 cannot code" in done.stderr
+    assert done.stdout == b""
+
+
+def test_the_memory_of_whoever_started_us_is_not_ours():
+    from featlink_device.stats import peak_memory_bytes
+
+    code = "import featlink_device.stats as s; print(s.peak_memory_bytes())"
+    held = np.ones(60 << 20, np.uint8)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, close_fds=True)
+    assert peak_memory_bytes() > held.nbytes > int(done.stdout) > 1 << 20
 
 
 def test_a_signed_map_is_refused_with_advice(tiny_extractor, tiny_model, tiny_clip, tmp_path):
