@@ -150,7 +150,7 @@ def board_image(c: Context, board: str = "virtual", force: bool = False, offline
     },
 )
 def hil_test(c: Context, board: str = "virtual", k: str = "", coordinator: str = "", rebuild: bool = False) -> None:
-    """Deploy featlink on a board, check it there, and report: out/hil/BOARD/report.html. Needs `uv run --group hil`."""
+    """Deploy featlink on a board, check it there, and report: out/hil/BOARD/report.html."""
     from hil.run import run_suite
 
     from featlink_codec.errors import FeatlinkError

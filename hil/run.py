@@ -141,7 +141,7 @@ def _alone(folder: Path, say: Callable[[str], object]) -> Iterator[None]:
 def _require_labgrid() -> None:
     missing = [name for name in ("labgrid", "pytest", "pytest_timeout") if importlib.util.find_spec(name) is None]
     if missing:
-        raise FeatlinkError(f"not installed: {', '.join(missing)}; run: uv run --group hil invoke hil-test")
+        raise FeatlinkError(f"not installed: {', '.join(missing)}; run: uv run invoke hil-test")
 
 
 def _call(words: list[str], environment: dict[str, str]) -> int:

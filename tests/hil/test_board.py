@@ -243,7 +243,7 @@ def test_an_unknown_board_is_named_with_its_neighbours():
 
 def test_without_labgrid_the_line_that_installs_it_is_said(monkeypatch):
     monkeypatch.setattr(run_module.importlib.util, "find_spec", lambda name: None if name == "labgrid" else object())
-    with pytest.raises(FeatlinkError, match=r"not installed: labgrid; run: uv run --group hil invoke hil-test"):
+    with pytest.raises(FeatlinkError, match=r"not installed: labgrid; run: uv run invoke hil-test"):
         run_suite("virtual-a76")
 
 
@@ -265,8 +265,7 @@ def test_a_signal_reaches_the_suite_and_waits_for_its_end(tmp_path, number):
         "import signal, sys, time\n"
         "def end(*_):\n    raise KeyboardInterrupt\n"
         "signal.signal(signal.SIGTERM, end)\n"
-        "print('ready', flush=True)\n"
-        "try:\n    time.sleep(60)\n"
+        "try:\n    print('ready', flush=True)\n    time.sleep(60)\n"
         "except KeyboardInterrupt:\n    time.sleep(0.5)\n    print('tidy', flush=True)\n    sys.exit(2)\n"
     )
     call = f"_call([sys.executable, {str(child)!r}], dict(os.environ))"
