@@ -66,9 +66,10 @@ def prepare(
         values = _place(target, board, coordinator)
     else:
         values = _desk(target, board)
+    username = board.username or target.users.login
     values |= {
-        "USERNAME": board.username or target.users.login,
-        "PROMPT": target.console.prompt,
+        "USERNAME": username,
+        "PROMPT": _prompt(target, username),
         "LOGIN_PROMPT": target.console.login_prompt,
         "KEY_FILE": board.key_file or "",
     }
@@ -103,6 +104,16 @@ def fill(source: Path, values: Mapping[str, str]) -> str:
         raise SettingsError(f"{source}: found ${{{error.args[0]}}}, expected one of {', '.join(values)}") from None
     except ValueError as error:
         raise SettingsError(f"{source}: {error}") from None
+
+
+def _prompt(target: Target, username: str) -> str:
+    """The prompt of whoever logs in: target.toml's begins with its own user, and ends as that user's does."""
+    before = f"{target.users.login}@"
+    prompt = target.console.prompt
+    if username == target.users.login or before not in prompt:
+        return prompt
+    prompt = prompt.replace(before, f"{username}@", 1)
+    return re.sub(r"(\\\$|#) $", "[$#] ", prompt)
 
 
 def free_port() -> int:

@@ -20,6 +20,7 @@ from featlink_codec.errors import FeatlinkError
 
 from .environment import IMAGE_FILES, images_of, prepare
 from .local import LocalSettings
+from .place import require_place
 from .target_fields import Target
 from .targets import ROOT, find_target
 from .virtual_board.commands import require_programs
@@ -84,6 +85,9 @@ def _run(target: Target, local: LocalSettings, folder: Path, keywords: str, coor
     from .report import write_report
 
     prepared = prepare(target, local, coordinator=coordinator, root=root)
+    if coordinator is not None:
+        switched = "ManualPowerDriver" not in prepared.file.read_text(encoding="utf-8")
+        require_place(coordinator, local.board(target.name).place or target.name, target.name, switched=switched)
     for name in (JUNIT, REPORT, CONSOLE_LOG, FIGURES, FACTS, TILE):
         (folder / name).unlink(missing_ok=True)
     words = [sys.executable, "-m", "pytest", "-c", str(SUITE / "pytest.ini"), "--lg-env", str(prepared.file)]

@@ -105,8 +105,10 @@ def _backbone(name: str) -> Finding:
 
 def _encoder(name: str) -> Finding:
     """One picture through the encoder, and back through a decoder: a name alone proves nothing."""
+    from featlink_codec.video.limits import X265_LIMITS
     from featlink_codec.video.x265 import X265Encoder, X265Settings
 
+    limits = X265_LIMITS["400"]
     picture = np.add.outer(np.arange(_TRIAL_HEIGHT), np.arange(_TRIAL_WIDTH)).astype(np.uint8)
     settings = X265Settings(_TRIAL_WIDTH, _TRIAL_HEIGHT, lossless=True, preset="superfast")
     encoder = X265Encoder(settings, verify=True)
@@ -114,8 +116,9 @@ def _encoder(name: str) -> Finding:
     data = encoder.encode(picture, intra=True)
     spent_ms = (time.perf_counter() - begin_s) * 1e3
     encoder.close()
-    text = f"x265: {_TRIAL_WIDTH} x {_TRIAL_HEIGHT} lossless and back in {spent_ms:.0f} ms, {len(data)} bytes"
-    return Finding(name, OK, text, {"encoders": ["x265"], "trial_ms": spent_ms})
+    sides = f"sides of {limits.min_width} to {limits.max_width}, {'/'.join(limits.formats)}"
+    text = f"x265: {_TRIAL_WIDTH} x {_TRIAL_HEIGHT} lossless and back in {spent_ms:.0f} ms, {len(data)} bytes; {sides}"
+    return Finding(name, OK, text, {"encoders": ["x265"], "trial_ms": spent_ms, "limits": {"x265": asdict(limits)}})
 
 
 def _cameras(name: str) -> Finding:
