@@ -207,6 +207,9 @@ class Board:
         # labgrid's pitfall: both must be off before the power goes, or they wait for what does not come.
         for driver in (self.ssh, self.shell):
             self._labgrid.deactivate(driver)
+        # The connection to the console may go with the power. QEMU's is its power switch too, and sees to itself.
+        if not self.virtual:
+            self._labgrid.deactivate(self.shell.console)
 
     def _drain(self) -> None:
         """Read what the console said while nobody listened; labgrid logs what is read."""

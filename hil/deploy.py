@@ -153,7 +153,7 @@ def deploy(board: Board, bundle: Bundle) -> None:
 
     :raises FeatlinkError: the board refuses it, e.g. since /opt cannot be written or is full
     """
-    home = board.run('printf "%s %s" "$(id -u)" "$HOME"').check().stdout
+    home = board.run('printf "%s %s" "$(id -u)" "$HOME"').check().stdout.strip()
     user, _, home = home.partition(" ")
     # Only root may write to /opt; on real boards the user's own folder does as well.
     link = DEPLOYED if user == "0" else f"{home}/{Path(DEPLOYED).name}"

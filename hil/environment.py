@@ -36,6 +36,10 @@ class Prepared:
     #: to be added to the environment of the process that runs labgrid; LG_FEATLINK_PASSWORD is secret
     variables: Mapping[str, str] = field(repr=False)
     ssh_port: int
+    #: whether a person is the power switch
+    manual_power: bool = False
+    #: the coordinator's name of the board; empty without a coordinator
+    place: str = ""
 
 
 def images_of(target: Target, root: Path = ROOT) -> Path:
@@ -85,7 +89,8 @@ def prepare(
     }
     if coordinator is not None:
         variables["LG_COORDINATOR"] = coordinator
-    return Prepared(file, variables, int(values.get("SSH_PORT", board.ssh_port)))
+    manual = values.get("POWER_DRIVER") == _POWER_DRIVERS["manual"]
+    return Prepared(file, variables, int(values.get("SSH_PORT", board.ssh_port)), manual, values.get("PLACE", ""))
 
 
 def fill(source: Path, values: Mapping[str, str]) -> str:

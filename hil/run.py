@@ -86,13 +86,12 @@ def _run(target: Target, local: LocalSettings, folder: Path, keywords: str, coor
 
     prepared = prepare(target, local, coordinator=coordinator, root=root)
     if coordinator is not None:
-        switched = "ManualPowerDriver" not in prepared.file.read_text(encoding="utf-8")
-        require_place(coordinator, local.board(target.name).place or target.name, target.name, switched=switched)
+        require_place(coordinator, prepared.place, target.name, switched=not prepared.manual_power)
     for name in (JUNIT, REPORT, CONSOLE_LOG, FIGURES, FACTS, TILE):
         (folder / name).unlink(missing_ok=True)
     words = [sys.executable, "-m", "pytest", "-c", str(SUITE / "pytest.ini"), "--lg-env", str(prepared.file)]
     words += ["--lg-log", str(folder), "--junitxml", str(folder / JUNIT), *(["-k", keywords] if keywords else [])]
-    if target.virtual is None and "ManualPowerDriver" in prepared.file.read_text(encoding="utf-8"):
+    if prepared.manual_power:
         words += ["--capture=no"]  # someone is asked to press a button
     environment = {**os.environ, **prepared.variables, "FEATLINK_HIL_OUT": str(folder)}
     code = _call([*words, str(SUITE)], environment)

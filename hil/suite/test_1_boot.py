@@ -24,9 +24,9 @@ def finding(doctor: Done, name: str) -> dict[str, Any]:
 
 
 def test_the_console_has_a_shell(board: Board) -> None:
-    """The serial console logs in, and the login is the user that target.toml names."""
+    """The serial console logs in, as the user that target.toml or hil/local.toml names."""
     done = board.console("id -un; uname -m").check()
-    assert done.stdout.split() == [board.target.users.login, board.target.system.architecture]
+    assert done.stdout.split() == [board.shell.username, board.target.system.architecture]
     board.record("from power on to login", board.facts["login_s"], "s")
 
 

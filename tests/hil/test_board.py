@@ -113,6 +113,16 @@ def test_console_and_ssh_let_go_before_the_power_is_cut(board, labgrid):
     assert labgrid.log == ["-ssh", "-shell", "+power", "cycle", "+power", "on", "+shell", "+ssh", "deployed"]
 
 
+def test_the_console_of_a_real_board_is_opened_anew_after_a_power_cut(labgrid, tmp_path):
+    """Its connection may have ended with the power, as that of a USB port on the board does."""
+    real = Board(labgrid, find_target("rk3588"), tmp_path / "console", tmp_path / "figures.jsonl")
+    real.shell.console = Driver("console", labgrid.log)
+    real.boot()
+    labgrid.log.clear()
+    real.power_cycle()
+    assert labgrid.log[:5] == ["-ssh", "-shell", "-console", "+power", "cycle"]
+
+
 def test_a_board_that_does_not_boot_shows_the_end_of_its_console(board, labgrid):
     labgrid.fail_at = "shell"
     lines = "".join(f"\x1b[1mline {k}\x1b[0m\r\n" for k in range(40))

@@ -168,7 +168,7 @@ class LocalBoard:
         from hil.board import Done
 
         if command.startswith("printf"):
-            return Done(command, f"1000 {self.home}", "", 0, 0.1)
+            return Done(command, f"1000 {self.home}\n", "", 0, 0.1)
         done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
         return Done(command, done.stdout, done.stderr, done.returncode, 0.1)
 

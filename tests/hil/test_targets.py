@@ -306,6 +306,39 @@ def test_what_the_desk_must_say_is_asked_for(tmp_path):
         prepare(find_target("virtual-a72"), LocalSettings(), coordinator="lab:20408", root=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("username", "lines"),
+    [
+        (None, ["featlink@board:~$ "]),
+        ("root", ["root@board:~# "]),
+        ("lab", ["lab@board:/opt/x$ "]),
+    ],
+)
+def test_the_prompt_is_that_of_whoever_logs_in(username, lines, tmp_path):
+    local = desk("generic-software", **({"username": username} if username else {}))
+    text = prepare(find_target("generic-software"), local, root=tmp_path).file.read_text()
+    prompt = re.search(r"(?m)^ *prompt: '(.*)'$", text)[1]
+    for line in lines:
+        assert re.fullmatch(prompt, line)
+    assert not re.fullmatch(prompt, "someone@board:~$ ")
+
+
+@pytest.mark.parametrize("coordinator", [None, "lab:20408"])
+@pytest.mark.parametrize(
+    ("power", "manual"), [({"kind": "manual"}, True), ({"model": "shelly_gen2", "host": "192.0.2.9"}, False)]
+)
+def test_someone_is_asked_only_where_the_board_has_no_switch(coordinator, power, manual, tmp_path):
+    target = find_target("rk3588")
+    prepared = prepare(target, desk("rk3588", power=power), coordinator=coordinator, root=tmp_path)
+    assert prepared.manual_power == manual
+
+
+def test_a_place_is_named_after_its_target_unless_the_desk_says_so(tmp_path):
+    target = find_target("rk3588")
+    assert prepare(target, LocalSettings(), coordinator="lab:1", root=tmp_path).place == "rk3588"
+    assert prepare(target, desk("rk3588", place="shelf-3"), coordinator="lab:1", root=tmp_path).place == "shelf-3"
+
+
 def test_passwords_stay_in_the_environment(tmp_path):
     local = desk("rk3588", password_env="BOARD_PASSWORD")
     prepared = prepare(find_target("rk3588"), local, environ={"BOARD_PASSWORD": "s3cret$'"}, root=tmp_path)
