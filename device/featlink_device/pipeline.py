@@ -47,6 +47,8 @@ class _Item:
 
     array: NDArray[np.generic]
     time_s: float
+    #: time.perf_counter() when the source gave the picture
+    given_s: float
 
 
 class _Belt:
@@ -165,6 +167,7 @@ class Pipeline:
         while not self._stop.is_set():
             with stages["capture"].timed():
                 picture = next(pictures, None)
+            given_s = time.perf_counter()
             self.stats.frames_lost_by_driver = self._source.lost
             if picture is None:
                 break
@@ -178,7 +181,7 @@ class Pipeline:
                 return
             with stages["preprocess"].timed():
                 self._preprocess(picture.frame, image.view(np.float32))
-            self._images.filled.put(_Item(image, self._source.epoch_s + picture.time_s))
+            self._images.filled.put(_Item(image, self._source.epoch_s + picture.time_s, given_s))
         self._images.filled.put(None)
 
     def _infer(self) -> None:
@@ -189,7 +192,7 @@ class Pipeline:
             with self.stats.stages["backbone"].timed():
                 self._backbone.run(item.array.view(np.float32), features)
             self._images.free.put(item.array)
-            self._features.filled.put(_Item(features, item.time_s))
+            self._features.filled.put(_Item(features, item.time_s, item.given_s))
         self._features.filled.put(None)
 
     def _encode(self) -> None:
@@ -214,6 +217,7 @@ class Pipeline:
                     self._write(
                         writer.time_tag(tags.tag(item.time_s, universal)) + writer.feat_map(header, access_units)
                     )
+                self.stats.latency.add(time.perf_counter() - item.given_s)
                 self.stats.maps += 1
             if self._failure is None:
                 if self.stats.maps == 0:

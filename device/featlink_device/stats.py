@@ -74,6 +74,8 @@ class PipelineStats:
         self.source = {} if source is None else source
         self.started_s = time.perf_counter()
         self.stages = {name: Stage(name) for name in ("capture", "preprocess", "backbone", "pack", "encode", "write")}
+        #: From the source's picture to its map's last byte, waiting included.
+        self.latency = Stage("latency")
         self.frames_captured = 0
         #: Nothing was free to take them.
         self.frames_dropped = 0
@@ -100,6 +102,7 @@ class PipelineStats:
             "bytes": self.bytes_out,
             "fps": self.maps / elapsed_s if elapsed_s else 0.0,
             "peak_memory_bytes": peak_memory_bytes(),
+            "latency": self.latency.summary(),
             "stages": {name: stage.summary() for name, stage in self.stages.items()},
         }
 

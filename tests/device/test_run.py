@@ -61,6 +61,8 @@ def test_a_clip_becomes_a_whole_stream(tiny_extractor, tiny_clip, tmp_path):
     assert (figures["maps"], figures["bytes"]) == (12, out.stat().st_size)
     assert (figures["frames_lost_by_driver"], figures["source"]) == (0, {"kind": "clip"})
     assert 30e6 < figures["peak_memory_bytes"] < 2e9
+    assert figures["latency"]["count"] == 12
+    assert figures["latency"]["median_ms"] >= figures["stages"]["encode"]["median_ms"]
     assert set(figures["stages"]) == {"capture", "preprocess", "backbone", "pack", "encode", "write"}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clip.fms", "stats.json"]
 
