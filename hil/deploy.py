@@ -24,9 +24,8 @@ from featlink_codec.errors import FeatlinkError, SettingsError
 
 from .targets import ROOT
 from .virtual_board.cache import key_of
-from .virtual_board.commands import run
 from .virtual_board.guest_files import DEPLOYED, INSTALLED
-from .virtual_board.wheels import MEMBERS, compile_bytecode, featlink_sources
+from .virtual_board.wheels import build_featlink, compile_bytecode, featlink_sources
 
 if TYPE_CHECKING:
     from .board import Board
@@ -102,9 +101,7 @@ def build_wheels(machine: str, cache: Path = WHEELS) -> list[Path]:
     folder = cache / key
     if not folder.exists():
         part = cache / f"{key}.{os.getpid()}.part"
-        for member in MEMBERS:
-            words = ["uv", "--quiet", "build", "--wheel", "--out-dir", str(part), member]
-            run(words, f"wheel of {member}", cwd=ROOT, environment={"FEATLINK_TARGET": machine})
+        build_featlink(part, machine)
         part.replace(folder)
         for old in sorted(cache.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT_WHEELS]:
             shutil.rmtree(old)

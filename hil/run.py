@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import json
 import os
@@ -23,6 +22,7 @@ from .local import LocalSettings
 from .place import require_place
 from .target_fields import Target
 from .targets import ROOT, find_target
+from .virtual_board.cache import locked
 from .virtual_board.commands import require_programs
 
 SUITE = ROOT / "hil" / "suite"
@@ -77,7 +77,7 @@ def run_suite(
             say(f"{target.name}: its image is built: {reason}")
             build_board(target.name, images_of(target, root).parent, force=rebuild, say=say)
     folder = root / "out" / "hil" / target.name
-    with _alone(folder, say):
+    with locked(folder, say, f"{folder.name}: another run is on this board; waiting for its end"):
         return _run(target, local, folder, keywords, coordinator, root)
 
 
@@ -126,19 +126,6 @@ def stale(target: Target, root: Path = ROOT) -> str:
         if path.is_file() and path.stat().st_mtime > board.stat().st_mtime:
             return f"{path.relative_to(root)} changed since"
     return ""
-
-
-@contextmanager
-def _alone(folder: Path, say: Callable[[str], object]) -> Iterator[None]:
-    """One run on a board at a time: another one waits here."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"{folder.name}: another run is on this board; waiting for its end")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _require_labgrid() -> None:

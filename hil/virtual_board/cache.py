@@ -76,14 +76,16 @@ class Cache:
 
 
 @contextmanager
-def locked(folder: Path, say: Callable[[str], object]) -> Iterator[None]:
-    """One build at a time: another one waits here, and says so."""
+def locked(
+    folder: Path, say: Callable[[str], object], busy: str = "another build runs: waiting for its end"
+) -> Iterator[None]:
+    """One process at a time in `folder`: another one says `busy` and waits here."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another build runs: waiting for its end")
+            say(busy)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

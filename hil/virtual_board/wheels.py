@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..targets import ROOT
@@ -33,7 +33,7 @@ class Wheels:
     def resolve(self) -> str:
         """What featlink needs on a camera, as requirements with versions and hashes."""
         words = [*self._uv("pip", "compile"), *self._where, "--extra", "av"]
-        words += ["--generate-hashes", "--no-annotate", "--no-header", "--no-emit-index-url"]
+        words += ["--generate-hashes", "--no-annotate", "--no-header"]
         words += [word for member in MEMBERS for word in ("--no-emit-package", f"featlink-{member}")]
         return run([*words, *(f"{member}/pyproject.toml" for member in MEMBERS)], "wheels", cwd=ROOT)
 
@@ -45,9 +45,7 @@ class Wheels:
     def install_featlink(self, folder: Path) -> None:
         """Build featlink's wheels for the guest and unpack them into `folder`."""
         built = folder / "wheels"
-        for member in MEMBERS:
-            words = [*self._uv("build"), "--wheel", "--out-dir", str(built), member]
-            run(words, f"wheel of {member}", cwd=ROOT, environment={"FEATLINK_TARGET": MACHINE})
+        build_featlink(built, MACHINE, self._offline)
         self._install(folder / "site", ["--no-deps", *(str(path) for path in sorted(built.glob("*.whl")))])
 
     def _install(self, folder: Path, words: list[str], stdin: bytes | None = None) -> None:
@@ -60,6 +58,16 @@ class Wheels:
 
     def _uv(self, *words: str) -> list[str]:
         return ["uv", "--quiet", *self._offline, *words]
+
+
+def build_featlink(folder: Path, machine: str, options: Sequence[str] = ()) -> None:
+    """Build the wheels of codec, compiled for `machine`, and of device into `folder`.
+
+    :param options: of uv itself
+    """
+    for member in MEMBERS:
+        words = ["uv", "--quiet", *options, "build", "--wheel", "--out-dir", str(folder), member]
+        run(words, f"wheel of {member}", cwd=ROOT, environment={"FEATLINK_TARGET": machine})
 
 
 def compile_bytecode(folder: Path, shown_as: str, python: str) -> None:

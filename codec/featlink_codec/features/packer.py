@@ -110,7 +110,7 @@ class MapPacker:
 
     @property
     def kernel(self) -> str:
-        """What the quantizer came to: "copy", "affine", "table", "linear", "buckets" or "search"."""
+        """What the quantizer came to: "copy", "affine", "table", "linear", "buckets", "steps" or "search"."""
         return str(_core.library().fl_quantizer_kernel(ctypes.addressof(self._quantizer)).decode())
 
     def pack(
