@@ -180,12 +180,16 @@ def lock(c: Context) -> None:
             (folder / member).mkdir()
             shutil.copy(ROOT / member / "pyproject.toml", folder / member)
         c.run(f"uv --directory {folder} lock --quiet")
-        what = "--all-packages --all-groups --all-extras --no-emit-workspace"
-        how = "--frozen --no-hashes --no-annotate --no-header"
-        exported = c.run(f"uv --directory {folder} export {what} {how}", hide=True)
-    assert exported is not None
-    lines = sorted(line.strip() for line in exported.stdout.splitlines() if "==" in line)
-    listed = "".join(f'    "{line.replace(chr(34), chr(39))}",\n' for line in lines)
+        how = "--frozen --no-hashes --no-annotate --no-header --no-emit-workspace"
+        # The extra for Rockchip excludes the others.
+        everything = "--all-packages --all-groups --all-extras --no-extra rkmpp"
+        rockchip = "--package featlink-device --extra rkmpp --no-default-groups"
+        lines: set[str] = set()
+        for what in (everything, rockchip):
+            exported = c.run(f"uv --directory {folder} export {what} {how}", hide=True)
+            assert exported is not None
+            lines |= {line.strip() for line in exported.stdout.splitlines() if "==" in line}
+    listed = "".join(f'    "{line.replace(chr(34), chr(39))}",\n' for line in sorted(lines))
     pyproject.write_text(pins.sub(lambda _: f"constraint-dependencies = [\n{listed}]\n", text))
     print(f"{len(lines)} pins")
 

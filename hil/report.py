@@ -155,7 +155,7 @@ def board_facts(facts: Mapping[str, Any], image: Mapping[str, Any] | None) -> li
         ("Kernel", said("board", "kernel")),
         ("Machine", said("board", "machine")),
         ("Integer path", said("integer path", "path")),
-        ("Encoders", ", ".join(said("encoder", "encoders") or [])),
+        ("Encoders", ", ".join(one["backend"] for one in said("encoder", "encoders") or [] if one["works"])),
         ("Cameras", ", ".join(said("cameras", "nodes") or [])),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)),
         ("Deployed", " of ".join(str(deployed[key]) for key in ("version", "commit") if key in deployed)),

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from featlink_codec.errors import SettingsError
+from featlink_codec.tables import parse_toml, read_text
 
 from .confirmed import check_unconfirmed
 from .target_fields import Target, read_target
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
 TARGETS = ROOT / "firmware_targets"
@@ -81,9 +76,4 @@ def find_target(name: str, aliases: Mapping[str, str] = ALIASES, folder: Path = 
 
 def read_toml(file: Path) -> dict[str, Any]:
     """A parsed TOML file (SettingsError: it cannot be read, or is not TOML)."""
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{file}: {error.strerror or error}") from None
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
-        raise SettingsError(f"{file}: not TOML: {' '.join(str(error).split())}") from None
+    return parse_toml(read_text(file), file)

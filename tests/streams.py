@@ -72,8 +72,9 @@ def make_stream(
             peak = (1 << coder.settings.bit_depth) - 1
             dtype = np.uint16 if peak > 255 else np.uint8
             levels = rng.integers(0, peak + 1, shape).astype(dtype)
-            header, video = coder.encode(levels, k * 0.04)
-            made.put("map", writer.feat_map(header, video))
+            (coded,) = coder.encode(levels, k * 0.04)
+            video = coded.access_units
+            made.put("map", writer.feat_map(coded.header, video))
             made.videos.append(len(made.data) - len(video))
             made.levels.append(levels)
     made.put("end", writer.end())

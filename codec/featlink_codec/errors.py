@@ -15,6 +15,17 @@ class EncoderError(FeatlinkError):
     """A video encoder refused its settings, gave back the wrong number of packets, or was not lossless when told to."""
 
 
+class EncoderLostError(EncoderError):
+    """A video encoder that had worked stalled, died or lost a picture. Another try may work.
+
+    :param usable: the session goes on, its next picture must be intra; else it is over
+    """
+
+    def __init__(self, text: str, *, usable: bool = False) -> None:
+        super().__init__(text)
+        self.usable = usable
+
+
 class StreamError(FeatlinkError):
     """Bytes from the wire that are not what the standard allows.
 

@@ -18,6 +18,8 @@ from rich.text import Text
 from featlink_codec.errors import FeatlinkError
 from featlink_codec.files import write_whole
 
+from .encoders_cli import encoders
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -46,6 +48,13 @@ def run(
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many pictures.")] = None,
     queue: Annotated[int, typer.Option(min=2, max=64, help="Tensors that may wait between two stages.")] = 4,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of the backbone.")] = 1,
+    encoder: Annotated[
+        str,
+        typer.Option(help="auto (the first that works in a trial), libv4l2, v4l2, rkmpp, x265, or BACKEND:/dev/NODE."),
+    ] = "auto",
+    encoder_timeout: Annotated[
+        float, typer.Option(min=0.1, max=600.0, help="Seconds without a picture after which the encoder has stalled.")
+    ] = 5.0,
     clip: Annotated[
         bool, typer.Option("--clip", help="Clip NaN and infinities in a map (NaN to level 0) rather than stop.")
     ] = False,
@@ -67,12 +76,24 @@ def run(
     total = len(pictures)
     sink = open_sink(out)
     try:
-        pipeline = Pipeline(extractor, pictures, sink, queue_depth=queue, threads=threads, clip=clip)
+        pipeline = Pipeline(
+            extractor,
+            pictures,
+            sink,
+            queue_depth=queue,
+            threads=threads,
+            clip=clip,
+            encoder=encoder,
+            encoder_timeout_s=encoder_timeout,
+        )
     except BaseException:
         sink.abort()
         raise
     meter = RateMeter(pipeline.stats)
     console = Console(stderr=True)
+    _say(console, as_json, "encoder", pipeline.encoder.facts, pipeline.encoder.text)
+    for refused in pipeline.encoder.refused:
+        _say(console, as_json, "encoder refused", refused.as_json(), f"not {refused.text}")
     shown = console.is_terminal and not as_json
 
     def interrupted(_signal: int, _frame: FrameType | None) -> None:
@@ -93,7 +114,12 @@ def run(
         def every_second() -> None:
             progress.update(task, completed=pipeline.stats.maps)
             waiting = pipeline.queue_depths
-            line = {**meter.sample(), "waiting": waiting, "dropped": pipeline.stats.frames_dropped}
+            line = {
+                **meter.sample(),
+                "waiting": waiting,
+                "dropped": pipeline.stats.frames_dropped,
+                "lost": pipeline.stats.maps_lost,
+            }
             _say(console, as_json, "rate", line, _rate_line(line))
 
         figures = pipeline.run(every_second).summary()
@@ -105,6 +131,8 @@ def run(
     )
     if figures["frames_lost_by_driver"]:
         text += f", {figures['frames_lost_by_driver']} more lost by the camera's driver"
+    if figures["maps_lost"]:
+        text += f", {figures['maps_lost']} maps lost by the encoder, the last: {pipeline.stats.last_loss}"
     _say(console, as_json, "done", figures, text)
 
 
@@ -130,6 +158,9 @@ def doctor(
         Console(soft_wrap=True).print(table)
     if any(finding.state == FAULT for finding in findings):
         raise typer.Exit(1)
+
+
+app.command()(encoders)
 
 
 @app.command()
@@ -198,7 +229,7 @@ def _rate_line(line: dict[str, Any]) -> str:
     return (
         f"{line['seconds']:6.1f} s  {line['maps']:6.0f} maps  {line['fps']:6.1f} fps  {line['kbps']:8.1f} kbit/s  "
         f"{line['bytes_per_map']:7.0f} B/map  waiting {waiting}  dropped {line['dropped']}"
-    )
+    ) + (f"  lost {line['lost']}" if line["lost"] else "")
 
 
 def _say(console: Console, as_json: bool, event: str, figures: dict[str, Any], text: str) -> None:

@@ -6,6 +6,7 @@ cannot wait (a camera) loses pictures when no array is free; they are counted.
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import threading
 import time
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from featlink_codec.errors import FeatlinkError, SettingsError
 from featlink_codec.extractor import ExtractorSettings, MapSettings, thresholds_of
-from featlink_codec.extractor.coding import map_coding, x265_settings
+from featlink_codec.extractor.coding import map_coding
 from featlink_codec.extractor.preprocess import Preprocessor
 from featlink_codec.features import (
     LogQuantizer,
@@ -27,12 +28,13 @@ from featlink_codec.features import (
     Profile,
     Saw,
     StreamWriter,
-    TagMaker,
     UniformQuantizer,
 )
-from featlink_codec.video.x265 import X265Encoder
 
 from .backbone import Backbone
+from .encoder_choice import EncoderChoice, encoder_spec
+from .encoders.session import STALLED_S
+from .sending import MapSender
 from .sink import Sink
 from .source import Source
 from .stats import PipelineStats
@@ -70,6 +72,8 @@ class Pipeline:
     :param queue_depth: arrays between two stages
     :param threads: of onnxruntime, within an operator
     :param clip: NaN and infinities in a map are clipped rather than refused
+    :param encoder: "auto", a back end, or BACKEND:NODE
+    :param encoder_timeout_s: an encoder that gives nothing for so long has stalled
     :raises FeatlinkError: the extractor, its backbone or the encoder for its pictures cannot be used
     """
 
@@ -82,6 +86,8 @@ class Pipeline:
         queue_depth: int = DEFAULT_QUEUE,
         threads: int = 1,
         clip: bool = False,
+        encoder: str = "auto",
+        encoder_timeout_s: float = STALLED_S,
     ) -> None:
         self.settings = ExtractorSettings.load(folder, parts=("backbone",))
         if len(self.settings.maps) != 1:
@@ -101,13 +107,19 @@ class Pipeline:
         self._refuse = (
             Saw.EXCESS | (Saw(0) if clip else Saw.NAN | Saw.INFINITY) | (Saw.NEGATIVE if unsigned else Saw(0))
         )
-        height, width = self._map.picture_size
-        self._new_encoder(width, height).close()  # what it cannot take is refused before anything is sent
+        # What no encoder takes is refused before anything is sent.
+        spec = encoder_spec(self._map, self.settings.video)
+        self._encoder = EncoderChoice(dataclasses.replace(spec, stalled_s=encoder_timeout_s), encoder)
         self._images = _Belt([self._preprocess.new_tensor() for _ in range(queue_depth)])
         self._features = _Belt([self._backbone.new_output(shape) for _ in range(queue_depth)])
-        self.stats = PipelineStats(source.facts)
+        self.stats = PipelineStats(source.facts, self._encoder.facts)
         self._stop = threading.Event()
         self._failure: BaseException | None = None
+
+    @property
+    def encoder(self) -> EncoderChoice:
+        """The encoder that was chosen, and the ones that were not."""
+        return self._encoder
 
     @property
     def queue_depths(self) -> tuple[int, int]:
@@ -196,40 +208,22 @@ class Pipeline:
         self._features.filled.put(None)
 
     def _encode(self) -> None:
+        coder = MapEncoder(self._coding, self._encoder.open, self._refuse)
         video = self.settings.video
-        coder = MapEncoder(self._coding, self._new_encoder, self._refuse)
         writer = StreamWriter(Profile(video.profile), self.settings.extractor.feat_extractor_id, live=True)
-        tags = TagMaker()
-        stages = self.stats.stages
-        self._write(writer.start())
+        sender = MapSender(coder, writer, self._sink, self.stats)
+        sender.start()
         try:
             while (item := self._features.filled.get()) is not None:
-                universal = coder.refresh_due(item.time_s)
-                begin_s = time.perf_counter()
                 try:
-                    header, access_units = coder.encode(item.array[0].transpose(self._axes), item.time_s)
+                    sender.send(item.array[0].transpose(self._axes), item.time_s, item.given_s)
                 except MapValueError as error:
                     raise self._explained(error) from None
                 self._features.free.put(item.array)
-                stages["pack"].add(coder.pack_s)
-                stages["encode"].add(time.perf_counter() - begin_s - coder.pack_s)
-                with stages["write"].timed():
-                    self._write(
-                        writer.time_tag(tags.tag(item.time_s, universal)) + writer.feat_map(header, access_units)
-                    )
-                self.stats.latency.add(time.perf_counter() - item.given_s)
-                self.stats.maps += 1
             if self._failure is None:
-                if self.stats.maps == 0:
-                    raise FeatlinkError("the source gave no picture: there is nothing to send")
-                self._write(writer.end())
+                sender.end()
         finally:
             coder.close()
-
-    def _new_encoder(self, width: int, height: int) -> X265Encoder:
-        video = self.settings.video
-        # libx265 has been seen to be lossy where it was told not to be, and nothing else would notice.
-        return X265Encoder(x265_settings(video, width, height), verify=video.lossless)
 
     def _explained(self, error: MapValueError) -> FeatlinkError:
         hint = ""
@@ -241,7 +235,3 @@ class Pipeline:
                 "(`featlink-host prepare split` lists such cuts)"
             )
         return FeatlinkError(f"tensor {self._map.tensor}: {error}{hint}")
-
-    def _write(self, data: bytes) -> None:
-        self._sink.write(data)
-        self.stats.bytes_out += len(data)

@@ -68,10 +68,12 @@ class PipelineStats:
     """Counters of a run. Each is written by one thread; readers may see them a moment apart.
 
     :param source: what the source says of itself
+    :param encoder: what the encoder says of itself
     """
 
-    def __init__(self, source: dict[str, Any] | None = None) -> None:
+    def __init__(self, source: dict[str, Any] | None = None, encoder: dict[str, Any] | None = None) -> None:
         self.source = {} if source is None else source
+        self.encoder = {} if encoder is None else encoder
         self.started_s = time.perf_counter()
         self.stages = {name: Stage(name) for name in ("capture", "preprocess", "backbone", "pack", "encode", "write")}
         #: From the source's picture to its map's last byte, waiting included.
@@ -82,6 +84,12 @@ class PipelineStats:
         #: They never came out of the source.
         self.frames_lost_by_driver = 0
         self.maps = 0
+        #: The encoder lost them.
+        self.maps_lost = 0
+        #: Why, the last time.
+        self.last_loss = ""
+        #: Times that the encoder was closed and opened anew.
+        self.encoder_restarts = 0
         self.bytes_out = 0
 
     @property
@@ -95,10 +103,13 @@ class PipelineStats:
         return {
             "seconds": elapsed_s,
             "source": dict(self.source),
+            "encoder": dict(self.encoder),
             "frames_captured": self.frames_captured,
             "frames_dropped": self.frames_dropped,
             "frames_lost_by_driver": self.frames_lost_by_driver,
             "maps": self.maps,
+            "maps_lost": self.maps_lost,
+            "encoder_restarts": self.encoder_restarts,
             "bytes": self.bytes_out,
             "fps": self.maps / elapsed_s if elapsed_s else 0.0,
             "peak_memory_bytes": peak_memory_bytes(),

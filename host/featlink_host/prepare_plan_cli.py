@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from featlink_codec.errors import SettingsError
+from featlink_codec.tables import parse_json, read_text
 
 from .progress_bar import ProgressBar
 
@@ -24,8 +25,11 @@ def plan(
     frames: Annotated[int, typer.Option(min=1, help="Pictures, in runs of 8 consecutive ones evenly spread.")] = 32,
     qp: Annotated[int | None, typer.Option(min=0, max=51, help="Instead of the extractor's own coding.")] = None,
     limits: Annotated[
-        str, typer.Option(metavar="[x265|FILE.toml]", help="What the camera's encoder takes; a file has their fields.")
+        str, typer.Option(metavar="[x265|FILE]", help="What the camera's encoder takes: TOML, or a camera's JSON.")
     ] = "x265",
+    encoder: Annotated[
+        str | None, typer.Option(metavar="BACKEND[:NODE]", help="Which one of a camera's JSON. The first that works.")
+    ] = None,
     order: Annotated[
         list[str] | None,
         typer.Option(
@@ -63,6 +67,9 @@ def plan(
         min_width = 256
         min_height = 128
         multiple_of_width = 32
+
+    So does what `featlink-device encoders --json` or `doctor --json` printed on
+    the camera.
     """
     from featlink_codec.video.clip import open_source
     from featlink_codec.video.limits import EncoderLimits
@@ -72,7 +79,9 @@ def plan(
     from .prepare.planner import plan_extractor
 
     given = _read_order(order_file)
-    target = None if limits == "x265" else EncoderLimits.load(limits)
+    if limits == "x265" and encoder is not None:
+        raise SettingsError(f"--encoder {encoder}: expected --limits with the JSON that has it")
+    target = None if limits == "x265" else EncoderLimits.load(limits, encoder)
     with ProgressBar() as bar:
         found = plan_extractor(
             extractor,
@@ -104,12 +113,7 @@ def _read_order(path: Path | None) -> tuple[int, ...] | None:
     """The channel numbers in a file."""
     if path is None:
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror or error}") from None
-    except ValueError:
-        raise SettingsError(f"{path}: not JSON, expected a list of channel numbers") from None
+    found = parse_json(read_text(path), path, "a list of channel numbers")
     if not isinstance(found, list) or not all(type(one) is int for one in found):
         raise SettingsError(f"{path}: found no list of integers, expected a list of channel numbers")
     return tuple(found)

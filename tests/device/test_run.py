@@ -74,7 +74,9 @@ def test_standard_output_gets_the_same_maps(tiny_extractor, tiny_clip, tmp_path)
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert lines[-1]["event"] == "done"
     assert lines[-1]["maps"] == 3
-    assert {"fps", "kbps", "waiting", "dropped"} <= set(lines[0])
+    assert lines[0]["event"] == "encoder"
+    rates = next(line for line in lines if line["event"] == "rate")
+    assert {"fps", "kbps", "waiting", "dropped", "lost"} <= set(rates)
 
 
 def test_a_live_stream_completes_each_map_before_the_next_is_there(tiny_extractor, tiny_clip):

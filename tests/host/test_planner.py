@@ -107,7 +107,8 @@ def test_bytes_are_those_of_a_stream() -> None:
         sizes = []
         for k, levels in enumerate(maps.levels):
             stream += writer.time_tag(TimeTag(interval_time=50))
-            data = writer.feat_map(*encoder.encode(levels, maps.times_s[k]))
+            (coded,) = encoder.encode(levels, maps.times_s[k])
+            data = writer.feat_map(coded.header, coded.access_units)
             sizes.append(len(data))
             stream += data
         stream += writer.end()

@@ -184,3 +184,27 @@ def test_the_command_says_in_a_line_what_is_wrong(
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert (tiny_extractor / "extractor.toml").read_bytes() == before
+
+
+def test_the_command_takes_what_a_camera_says_of_its_encoders(
+    tiny_extractor: Path, tiny_clip: Path, tmp_path: Path
+) -> None:
+    def encoder(backend: str, width: int) -> dict[str, Any]:
+        fields = {"name": backend, "formats": ["GREY"], "max_width": width}
+        return {"backend": backend, "node": None, "works": True, "limits": fields}
+
+    facts = {"encoders": [encoder("rkmpp", 120), encoder("x265", 200)]}
+    file = tmp_path / "doctor.json"
+    file.write_text(json.dumps({"healthy": True, "findings": [{"name": "encoder", "facts": facts}]}))
+    words = ["prepare", "plan", "--extractor", tiny_extractor, "--source", tiny_clip, "--frames", 2, "--limits"]
+    for more, name, widest in ([], "rkmpp", 120), (["--encoder", "x265"], "x265", 200):
+        done = host(*words, file, *more, "--json", "--order", "identity")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert found["limits"] == name
+        widths = {row["picture_width"] for row in found["rows"]}
+        assert max(widths) <= widest
+        assert (max(widths) > 120) == (widest > 120)
+    done = host(*words, "x265", "--encoder", "rkmpp")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--encoder rkmpp: expected --limits with the JSON" in done.stderr

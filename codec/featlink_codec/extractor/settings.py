@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from ..errors import SettingsError
+from ..tables import parse_toml, read_text
 from ..video.sps import MAX_SIDE
 from ..video.x265_settings import PRESETS
 from .fields import (
@@ -29,11 +29,6 @@ from .fields import (
 from .maps import MapSettings, read_map
 from .task import Task, read_task
 from .thresholds import thresholds_of
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 #: The settings file in an extractor's folder.
 SETTINGS_FILE = "extractor.toml"
@@ -214,12 +209,7 @@ class ExtractorSettings:
         """
         folder = Path(folder)
         file = folder / SETTINGS_FILE
-        try:
-            data = tomllib.loads(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise SettingsError(f"{file}: {error.strerror or error}; an extractor is a folder with this file") from None
-        except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
-            raise SettingsError(f"{file}: not TOML: {' '.join(str(error).split())}") from None
+        data = parse_toml(read_text(file, "an extractor is a folder with this file"), file)
         settings = cls.from_dict(data, file)
         settings.verify(folder, parts)
         return settings

@@ -1,7 +1,7 @@
 """The feature-map stream (T/AI part 4, deep feature maps): syntax, quantizers, packing, reader and writer."""
 
 from .events import Damage, Event, FeatureMap, SequenceEnd, SequenceStart, Tag
-from .map_encoder import MapCoding, MapEncoder
+from .map_encoder import CodedMap, MapCoding, MapEncoder, VideoEncoder
 from .map_target import Wanted
 from .packer import MapValueError, Saw
 from .packing import Packing
@@ -13,6 +13,7 @@ from .timing import TagMaker
 from .writer import StreamWriter
 
 __all__ = [
+    "CodedMap",
     "CustomQuantizer",
     "Damage",
     "Event",
@@ -37,6 +38,7 @@ __all__ = [
     "TagMaker",
     "TimeTag",
     "UniformQuantizer",
+    "VideoEncoder",
     "Wanted",
     "annex_b",
 ]

@@ -10,14 +10,28 @@ from numpy.typing import NDArray
 from ..errors import SettingsError, StreamError
 from .nal import AccessUnit, split_access_units
 from .picture_hash import has_md5
-from .sps import MAX_PIXELS, MAX_SIDE, check_sps, parse_sps
+from .sps import MAX_MARGIN, MAX_PIXELS, MAX_SIDE, check_sps, parse_sps
 
 #: Formats whose first plane is 8-bit luma: 4:0:0 and 4:2:0 (the j: full range, which changes no sample).
 _FORMATS = frozenset({"gray", "yuv420p", "yuvj420p"})
 
-#: How far a coded picture may reach past its output, in samples a side: hardware encoders code at least 256x128 and pad
-#: to 128. It bounds the decoder's memory by the map's size, whatever crop the SPS claims.
-_MAX_MARGIN = 256
+
+def open_hevc(max_pixels: int, **options: str) -> av.VideoCodecContext:
+    """FFmpeg's HEVC decoder: one access unit in, its picture out, every hash verified, nothing concealed.
+
+    :param max_pixels: of a coded picture; a larger one is refused before memory goes into it
+    :param options: more of AVCodecContext's
+    """
+    codec = av.CodecContext.create("hevc", "r")
+    assert isinstance(codec, av.VideoCodecContext)
+    # crccheck verifies picture hashes; explode turns damage into an exception, where FFmpeg else conceals it.
+    codec.options = {"err_detect": "crccheck+explode", "max_pixels": str(max_pixels), **options}
+    # FRAME threads would give each picture one call later.
+    codec.thread_type = "SLICE"
+    codec.thread_count = 1
+    # Without it FFmpeg rounds the left edge of the conformance window for the sake of aligned pointers.
+    codec.flags |= Flags.unaligned
+    return codec
 
 
 class HevcDecoder:
@@ -41,21 +55,11 @@ class HevcDecoder:
             raise SettingsError(f"pictures of {width}x{height}: {limits} wanted")
         self.width = width
         self.height = height
-        self._max_coded = (width + _MAX_MARGIN, height + _MAX_MARGIN)
+        self._max_coded = (width + MAX_MARGIN, height + MAX_MARGIN)
         self._require_hash = require_hash
         self._started = False
-        codec = av.CodecContext.create("hevc", "r")
-        assert isinstance(codec, av.VideoCodecContext)
-        # crccheck verifies picture hashes; explode turns damage into an exception, where FFmpeg else conceals it.
         # max_pixels is the second line behind our own reading of the SPS.
-        max_pixels = self._max_coded[0] * self._max_coded[1]
-        codec.options = {"err_detect": "crccheck+explode", "max_pixels": str(max_pixels)}
-        # FRAME threads would give each picture one call later.
-        codec.thread_type = "SLICE"
-        codec.thread_count = 1
-        # Without it FFmpeg rounds the left edge of the conformance window for the sake of aligned pointers.
-        codec.flags |= Flags.unaligned
-        self._codec: av.VideoCodecContext | None = codec
+        self._codec: av.VideoCodecContext | None = open_hevc(self._max_coded[0] * self._max_coded[1])
 
     @property
     def hashed(self) -> bool:

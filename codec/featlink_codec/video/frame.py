@@ -7,6 +7,7 @@ per buffer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,21 +18,21 @@ from ..errors import SettingsError
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-#: V4L2's names: GREY has no chroma; NV12 has both planes in one buffer, NV12M in two.
-PIXEL_FORMATS = ("GREY", "NV12", "NV12M")
+#: Memory planes by V4L2's names. Chroma is the same everywhere, so how it lies behind luma does not matter.
+PIXEL_FORMATS = {"GREY": 1, "NV12": 1, "NV12M": 2, "YUV420": 1, "YUV420M": 3}
 NEUTRAL_CHROMA = 128
 
 
 class Frame:
-    """A picture of GREY, NV12 or NV12M samples.
+    """A picture of 8-bit samples, with luma alone or 4:2:0.
 
     :param pixel_format: one of `PIXEL_FORMATS`
     :param width: of the picture, in samples; even with chroma
     :param height: likewise
-    :param buffers: writable memory, contiguous: one for GREY and NV12, two for NV12M. Not copied
-    :param stride: bytes from one row to the next, in both planes (V4L2: bytesperline)
-    :param rows: rows of luma in memory, behind which NV12's chroma begins (V4L2: the height that the driver returned);
-        as many as the picture has where left out
+    :param buffers: writable memory, contiguous: one a memory plane. Not copied
+    :param stride: bytes from one row of luma to the next (V4L2: bytesperline)
+    :param rows: rows of luma in memory, behind which a single plane's chroma begins (V4L2: the height that the driver
+        returned); as many as the picture has where left out
     :raises SettingsError: the picture does not fit the buffers, a buffer is read-only, or two overlap
     """
 
@@ -52,25 +53,29 @@ class Frame:
         chroma = pixel_format != "GREY"
         if chroma and (width % 2 or height % 2 or rows % 2):
             raise SettingsError(f"{pixel_format} has even sides, found {width} x {height} in {rows} rows")
-        if len(buffers) != (2 if pixel_format == "NV12M" else 1):
+        if len(buffers) != PIXEL_FORMATS[pixel_format]:
             raise SettingsError(f"{pixel_format}: {len(buffers)} buffers")
         planes = [_bytes_of(buffer) for buffer in buffers]
-        if len(planes) == 2 and np.may_share_memory(planes[0], planes[1]):
-            raise SettingsError("NV12M: the two buffers overlap")
-        self._luma = _rows(planes[0], 0, rows, stride, pixel_format)
-        self._chroma: NDArray[np.uint8] | None = None
-        if chroma:
-            offset = rows * stride if pixel_format == "NV12" else 0
-            self._chroma = _rows(planes[-1], offset, rows // 2, stride, f"{pixel_format} chroma")
+        if any(np.may_share_memory(one, other) for one, other in combinations(planes, 2)):
+            raise SettingsError(f"{pixel_format}: two of the buffers overlap")
+        samples = rows * stride
+        self._luma = _part(planes[0], 0, samples, pixel_format)
+        self._chroma: list[NDArray[np.uint8]] = []
+        if chroma and len(planes) == 1:
+            _part(planes[0], samples, samples // 2, f"{pixel_format} chroma")
+            self._chroma = [planes[0][samples:]]
+        for plane in planes[1:]:
+            _part(plane, 0, samples // 2 // (len(planes) - 1), f"{pixel_format} chroma")
+            self._chroma.append(plane)
         #: uint8 [height, width], rows `stride` bytes apart: pack into it
-        self.luma = self._luma[:height, :width]
+        self.luma = self._luma.reshape(rows, stride)[:height, :width]
         self.clear()
 
     def clear(self) -> None:
         """Write what stays: 0 into luma, its padding included, and neutral chroma."""
         self._luma[...] = 0
-        if self._chroma is not None:
-            self._chroma[...] = NEUTRAL_CHROMA
+        for plane in self._chroma:
+            plane[...] = NEUTRAL_CHROMA
 
 
 def _bytes_of(buffer: Buffer) -> NDArray[np.uint8]:
@@ -82,7 +87,7 @@ def _bytes_of(buffer: Buffer) -> NDArray[np.uint8]:
     return np.frombuffer(view, np.uint8)
 
 
-def _rows(memory: NDArray[np.uint8], offset: int, rows: int, stride: int, name: str) -> NDArray[np.uint8]:
-    if memory.size < offset + rows * stride:
-        raise SettingsError(f"{name}: {rows} rows of {stride} bytes from {offset} on, the buffer has {memory.size}")
-    return memory[offset : offset + rows * stride].reshape(rows, stride)
+def _part(memory: NDArray[np.uint8], offset: int, length: int, name: str) -> NDArray[np.uint8]:
+    if memory.size < offset + length:
+        raise SettingsError(f"{name}: {length} bytes from {offset} on, the buffer has {memory.size}")
+    return memory[offset : offset + length]

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import SettingsError
+from ..tables import parse_json, parse_toml, read_text
 from .sps import MAX_PIXELS, MAX_SIDE
 from .x265_settings import CTU
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 #: Raw pictures that an encoder may take, by V4L2's names; the first has luma alone, the others are 4:2:0.
 GRAY_FORMATS = ("GREY",)
@@ -127,7 +123,7 @@ class EncoderLimits:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str) -> EncoderLimits:
-        """Limits from a parsed TOML table whose keys are the fields.
+        """Limits from a parsed table whose keys are the fields.
 
         :param where: the table's file, for messages
         :raises SettingsError: an unknown or missing key, or a field that does not fit
@@ -145,19 +141,72 @@ class EncoderLimits:
             raise SettingsError(f"{where}: {error}") from None
 
     @classmethod
-    def load(cls, path: Path | str) -> EncoderLimits:
-        """Limits from a TOML file whose keys are the fields.
+    def load(cls, path: Path | str, encoder: str | None = None) -> EncoderLimits:
+        """Limits from a file: TOML whose keys are the fields, or what a board says of its encoders.
 
-        :raises SettingsError: no such file, not TOML, or a field that does not fit
+        The latter is the JSON of `featlink-device doctor` or `featlink-device encoders`.
+
+        :param encoder: of those in JSON the one of that back end, or BACKEND:NODE; None: the first that works
+        :raises SettingsError: no such file, no such encoder in it or none that works, or a field that does not fit
         """
         path = Path(path)
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise SettingsError(f"{path}: {error.strerror or error}") from None
-        except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
-            raise SettingsError(f"{path}: not TOML: {' '.join(str(error).split())}") from None
-        return cls.from_dict(data, str(path))
+        text = read_text(path)
+        if text.lstrip().startswith("{"):  # no TOML begins so
+            where, data = choose_encoder(parse_json(text, path), str(path), encoder)
+            return cls.from_dict(data, where)
+        if encoder is not None:
+            raise SettingsError(f"{path}: found the limits of one encoder, expected a board's JSON to choose {encoder}")
+        return cls.from_dict(parse_toml(text, path), str(path))
+
+    def as_toml(self) -> str:
+        """A file that `load` reads as these limits; what is not limited is left out."""
+        lines = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                # JSON's strings, numbers, lists and booleans are TOML's, but for DEL.
+                said = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+                lines.append(f"{field.name} = {said}\n")
+        return "".join(lines)
+
+
+def _is_encoder(one: Any) -> bool:
+    return isinstance(one, dict) and isinstance(one.get("backend"), str)
+
+
+def choose_encoder(found: Any, where: str, wanted: str | None) -> tuple[str, Mapping[str, Any]]:
+    """The limits of one encoder, from what a board says of its encoders.
+
+    :param found: the parsed JSON of `featlink-device encoders` or `doctor`
+    :param where: its file, for messages
+    :param wanted: a back end, or BACKEND:NODE; None: the first that works
+    :returns: where the limits stood, and their fields
+    :raises SettingsError: no such encoder, or none that works
+    """
+    if not isinstance(found, dict):
+        raise SettingsError(f"{where}: found no table of encoders")
+    findings = found.get("findings")
+    for finding in findings if isinstance(findings, list) else ():
+        if isinstance(finding, dict) and finding.get("name") == "encoder":
+            found = finding.get("facts")
+    encoders = found.get("encoders") if isinstance(found, dict) else None
+    if not isinstance(encoders, list) or not all(_is_encoder(one) for one in encoders):
+        raise SettingsError(
+            f"{where}: found no list of encoders, expected the JSON of `featlink-device doctor` or `encoders`"
+        )
+    names = [one["backend"] + (f":{one['node']}" if one.get("node") else "") for one in encoders]
+    refused = []
+    for name, one in zip(names, encoders, strict=True):
+        if wanted not in (None, name, one["backend"]):
+            continue
+        if one.get("works") is True and isinstance(one.get("limits"), dict):
+            return f"{where}: encoder {name}", one["limits"]
+        why = one.get("why")
+        refused.append(f"{name} ({why[-1]})" if isinstance(why, list) and why else name)
+    if refused:
+        raise SettingsError(f"{where}: found no encoder that works: {', '.join(refused)}")
+    missing = "no encoder" if wanted is None else f"no encoder {wanted}"
+    raise SettingsError(f"{where}: found {missing}, only {', '.join(names)}" if names else f"{where}: found {missing}")
 
 
 _NUMBERS = tuple(field.name for field in dataclasses.fields(EncoderLimits) if field.type == "int")

@@ -82,6 +82,51 @@ def escape(payload: bytes | bytearray | memoryview) -> bytes:
     return _NEEDS_ESCAPE.sub(b"\0\0\3", payload)
 
 
+def split_nal_units(data: bytes | bytearray | memoryview, offset: int = 0) -> Iterator[NalUnit]:
+    """Cut a byte stream at its start codes, whether pictures are inside or not.
+
+    :param data: whole NAL units, nothing else; must not change while the result is in use
+    :param offset: absolute byte offset in the stream of ``data[0]``, for the offsets in results and errors
+    :raises StreamError: ``bad-video`` for bytes that are not an Annex-B byte stream
+    """
+    view = memoryview(data)
+    if illegal := _ILLEGAL.search(view):
+        at = illegal.end() - 1
+        raise StreamError("bad-video", offset + at, f"0x{view[at]:02x} after three zero bytes, expected 00 or 01")
+    codes = [code.start() for code in islice(_START_CODE.finditer(view), MAX_NAL_UNITS + 1)]
+    if not codes:
+        raise StreamError("bad-video", offset, f"no start code in {len(view)} bytes of video")
+    if bytes(view[: codes[0]]).strip(b"\0"):
+        raise StreamError("bad-video", offset, "the video does not begin with a start code")
+    if len(codes) > MAX_NAL_UNITS:
+        raise StreamError("bad-video", offset + codes[-1], f"more than {MAX_NAL_UNITS} NAL units")
+    for code, end in zip(codes, [*codes[1:], len(view)], strict=True):
+        start = code + 3
+        # A NAL unit cannot end with a zero byte, so zeros before a start code (or the end) are padding.
+        nal = view[start : start + len(bytes(view[start:end]).rstrip(b"\0"))]
+        if len(nal) < 2:
+            raise StreamError("bad-video", offset + start, f"a NAL unit of {len(nal)} bytes, expected 2 or more")
+        header = nal[0] << 8 | nal[1]
+        layer_id = header >> 3 & 63
+        if header >> 15 or layer_id or not header & 7:
+            raise StreamError(
+                "bad-video",
+                offset + start,
+                f"NAL unit header 0x{header:04x}: forbidden_zero_bit {header >> 15}, nuh_layer_id {layer_id}, "
+                f"nuh_temporal_id_plus1 {header & 7}; expected 0, 0 and 1 or more",
+            )
+        yield NalUnit(header >> 9 & 63, layer_id, offset + start, nal)
+
+
+def has_slices(data: bytes | bytearray | memoryview) -> bool:
+    """Whether a slice of a picture stands somewhere in a byte stream; nothing is checked, the search ends at the first.
+
+    :param data: Annex-B bytes
+    """
+    view = memoryview(data)
+    return any(view[code.end()] >> 1 & 63 <= LAST_VCL for code in _START_CODE.finditer(view) if code.end() < len(view))
+
+
 def split_access_units(
     data: bytes | bytearray | memoryview, offset: int, max_pictures: int = MAX_NAL_UNITS
 ) -> list[AccessUnit]:
@@ -98,7 +143,7 @@ def split_access_units(
     view = memoryview(data)
     groups: list[list[NalUnit]] = []
     has_picture = True  # whether the last group has its slices; at the start there is none to complete
-    for nal in _split_nal_units(view, offset):
+    for nal in split_nal_units(view, offset):
         if nal.is_vcl:
             if len(nal.data) < 3:
                 raise StreamError("bad-video", nal.offset, f"a slice of {len(nal.data)} bytes, expected 3 or more")
@@ -131,33 +176,3 @@ def split_access_units(
 def _start_code_index(view: memoryview, header: int) -> int:
     """Where the start code of the NAL unit with its header at index `header` begins, its zero_byte included."""
     return header - 4 if view[header - 4] == 0 else header - 3
-
-
-def _split_nal_units(view: memoryview, offset: int) -> Iterator[NalUnit]:
-    """Cut at the start codes; ``bad-video`` for anything else than zero bytes between NAL units."""
-    if illegal := _ILLEGAL.search(view):
-        at = illegal.end() - 1
-        raise StreamError("bad-video", offset + at, f"0x{view[at]:02x} after three zero bytes, expected 00 or 01")
-    codes = [code.start() for code in islice(_START_CODE.finditer(view), MAX_NAL_UNITS + 1)]
-    if not codes:
-        raise StreamError("bad-video", offset, f"no start code in {len(view)} bytes of video")
-    if bytes(view[: codes[0]]).strip(b"\0"):
-        raise StreamError("bad-video", offset, "the video does not begin with a start code")
-    if len(codes) > MAX_NAL_UNITS:
-        raise StreamError("bad-video", offset + codes[-1], f"more than {MAX_NAL_UNITS} NAL units")
-    for code, end in zip(codes, [*codes[1:], len(view)], strict=True):
-        start = code + 3
-        # A NAL unit cannot end with a zero byte, so zeros before a start code (or the end) are padding.
-        nal = view[start : start + len(bytes(view[start:end]).rstrip(b"\0"))]
-        if len(nal) < 2:
-            raise StreamError("bad-video", offset + start, f"a NAL unit of {len(nal)} bytes, expected 2 or more")
-        header = nal[0] << 8 | nal[1]
-        layer_id = header >> 3 & 63
-        if header >> 15 or layer_id or not header & 7:
-            raise StreamError(
-                "bad-video",
-                offset + start,
-                f"NAL unit header 0x{header:04x}: forbidden_zero_bit {header >> 15}, nuh_layer_id {layer_id}, "
-                f"nuh_temporal_id_plus1 {header & 7}; expected 0, 0 and 1 or more",
-            )
-        yield NalUnit(header >> 9 & 63, layer_id, offset + start, nal)

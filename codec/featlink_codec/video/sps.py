@@ -12,6 +12,9 @@ from .nal import NalUnit, unescape
 MAX_SIDE = 8192
 #: Largest number of luma samples in a coded picture.
 MAX_PIXELS = 1 << 26
+#: How far a coded picture may reach past its output, in samples a side: hardware encoders code at least 256x128 and pad
+#: to 128. It bounds the decoder's memory by the map's size, whatever crop the SPS claims.
+MAX_MARGIN = 256
 
 #: SubWidthC and SubHeightC by chroma_format_idc (H.265 table 6-1).
 _SUB_WIDTH_C = (1, 2, 2, 1)

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from ..errors import EncoderError, SettingsError, StreamError
 from .decoder import HevcDecoder
+from .frame import Frame
 from .nal import PPS, SPS, VPS, AccessUnit, split_access_units
 from .x265_settings import X265Settings
 
 __all__ = ["X265Encoder", "X265Settings"]
-
-_NEUTRAL_CHROMA = 128
 
 
 class X265Encoder:
@@ -48,12 +47,15 @@ class X265Encoder:
         self._codec: av.VideoCodecContext | None = codec
         # One frame for the whole session: with no look-ahead x265 has copied the samples when encode() returns.
         self._frame = av.VideoFrame(settings.width, settings.height, codec.pix_fmt)
-        for chroma in self._frame.planes[1:]:
-            np.frombuffer(memoryview(chroma), dtype=np.uint8)[:] = _NEUTRAL_CHROMA
-        luma = self._frame.planes[0]
-        rows: NDArray[np.uint8] = np.frombuffer(memoryview(luma), dtype=np.uint8)
-        rows[:] = 0
-        self._luma = rows.reshape(settings.height, luma.line_size)[:, : settings.width]
+        planes = self._frame.planes
+        #: the encoder's own input picture, the same memory each time
+        self.picture = Frame(
+            "GREY" if len(planes) == 1 else "YUV420M",
+            settings.width,
+            settings.height,
+            [memoryview(plane) for plane in planes],
+            planes[0].line_size,
+        )
         self._pictures = 0
         self._decoder = HevcDecoder(settings.width, settings.height) if verify else None
 
@@ -67,7 +69,7 @@ class X265Encoder:
 
         The same memory each time. It keeps its samples, so padding needs to be written only once.
         """
-        return self._luma
+        return self.picture.luma
 
     def encode(self, luma: NDArray[np.uint8], intra: bool) -> bytes:
         """Copy a picture into the frame buffer and encode it.
@@ -75,9 +77,10 @@ class X265Encoder:
         :param luma: uint8 [height, width], any strides
         :raises SettingsError: `luma` does not fit
         """
-        if luma.shape != self._luma.shape or luma.dtype != np.uint8:
-            raise SettingsError(f"luma is {luma.dtype} {list(luma.shape)}: uint8 {list(self._luma.shape)} wanted")
-        np.copyto(self._luma, luma)
+        mine = self.picture.luma
+        if luma.shape != mine.shape or luma.dtype != np.uint8:
+            raise SettingsError(f"luma is {luma.dtype} {list(luma.shape)}: uint8 {list(mine.shape)} wanted")
+        np.copyto(mine, luma)
         return self.encode_frame(intra)
 
     def encode_frame(self, intra: bool) -> bytes:
@@ -113,6 +116,14 @@ class X265Encoder:
         self._pictures += 1
         return data
 
+    def submit(self, intra: bool) -> list[bytes]:
+        """`encode_frame` for callers who do not know that every picture comes out at once."""
+        return [self.encode_frame(intra)]
+
+    def flush(self) -> list[bytes]:
+        """Nothing is ever left inside."""
+        return []
+
     def close(self) -> None:
         """End the session; nothing is pending, as every picture came out at once. May be called twice."""
         self._codec = None
@@ -133,7 +144,7 @@ class X265Encoder:
             decoded = self._decoder.decode(data)
         except StreamError as error:
             raise EncoderError(f"picture {self._pictures} does not decode: {error}") from error
-        if self.settings.lossless and (wrong := int(np.count_nonzero(decoded != self._luma))):
+        if self.settings.lossless and (wrong := int(np.count_nonzero(decoded != self.picture.luma))):
             raise EncoderError(f"picture {self._pictures} is not lossless: {wrong} samples of {decoded.size} differ")
 
 

@@ -250,14 +250,14 @@ def _measure(
             for k in range(at, at + length):
                 last_s = maps.times_s[k] + shift_s
                 begun = time.perf_counter()
-                header, units = encoder.encode(maps.levels[k], last_s)
+                (coded,) = encoder.encode(maps.levels[k], last_s)
                 spent_s += time.perf_counter() - begun
-                head = len(bytes(header))
-                if header.repack_heritage_flag:
-                    following.append(head + len(units))
-                else:
+                head, units = len(bytes(coded.header)), len(coded.access_units)
+                if coded.refresh:
                     header_bytes = head
-                    refreshes.append(head + len(units))
+                    refreshes.append(head + units)
+                else:
+                    following.append(head + units)
             at += length
     finally:
         encoder.close()

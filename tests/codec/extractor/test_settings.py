@@ -393,5 +393,5 @@ def test_what_is_no_extractor_is_said_in_one_line(tmp_path: Path) -> None:
         ExtractorSettings.load(tmp_path)
     assert "\n" not in str(error.value)
     (tmp_path / "extractor.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(SettingsError, match=r"extractor\.toml: not TOML"):
+    with pytest.raises(SettingsError, match=r"extractor\.toml: not UTF-8"):
         ExtractorSettings.load(tmp_path)

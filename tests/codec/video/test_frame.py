@@ -27,14 +27,13 @@ def values_and_picture():
     return values, picture
 
 
-@pytest.mark.parametrize("pixel_format", ["GREY", "NV12", "NV12M"])
+@pytest.mark.parametrize("pixel_format", ["GREY", "NV12", "NV12M", "YUV420", "YUV420M"])
 @pytest.mark.parametrize(("stride", "rows"), [(22, 12), (128, 32)])
 def test_a_map_goes_straight_into_the_encoders_memory(pixel_format, stride, rows):
     values, picture = values_and_picture()
     size = rows * stride
-    memory = [mmap.mmap(-1, size * 3 // 2)] if pixel_format == "NV12" else [mmap.mmap(-1, size)]
-    if pixel_format == "NV12M":
-        memory.append(mmap.mmap(-1, size // 2))
+    memory = [mmap.mmap(-1, size * 3 // 2 if pixel_format in ("NV12", "YUV420") else size)]
+    memory += [mmap.mmap(-1, part) for part in {"NV12M": [size // 2], "YUV420M": [size // 4] * 2}.get(pixel_format, [])]
     for buffer in memory:
         buffer.write(b"\x63" * len(buffer))
     frame = Frame(pixel_format, WIDTH, HEIGHT, memory, stride, rows)
@@ -55,7 +54,7 @@ def test_a_map_goes_straight_into_the_encoders_memory(pixel_format, stride, rows
     [
         (("I420", 4, 4, [bytearray(24)], 4), "pixel format 'I420'"),
         (("GREY", 4, 4, [bytearray(15)], 4), "the buffer has 15"),
-        (("NV12", 4, 4, [bytearray(23)], 4), "NV12 chroma: 2 rows of 4 bytes from 16 on, the buffer has 23"),
+        (("NV12", 4, 4, [bytearray(23)], 4), "NV12 chroma: 8 bytes from 16 on, the buffer has 23"),
         (("NV12M", 4, 4, [bytearray(16), bytearray(7)], 4), "the buffer has 7"),
         (("NV12M", 4, 4, [bytearray(24)], 4), "1 buffers"),
         (("GREY", 4, 4, [bytearray(64)], 3), "4 x 4 in 4 rows of 3 bytes"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +163,100 @@ def test_a_file_that_holds_no_limits_is_refused_with_its_name(tmp_path: Path, te
         file.write_text(text)
     with pytest.raises(SettingsError, match=f"target.toml: {says}"):
         EncoderLimits.load(file)
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+
+
+@given(any_limits(), NAMES)
+def test_limits_written_as_toml_are_read_as_they_were(tmp_path_factory: Any, limits: EncoderLimits, name: str) -> None:
+    limits = dataclasses.replace(limits, name=name, formats=("NV12", "YUV420M"))
+    file = tmp_path_factory.mktemp("limits") / "limits.toml"
+    file.write_bytes(limits.as_toml().encode())
+    assert EncoderLimits.load(file) == limits
+
+
+def test_what_is_not_limited_is_not_written() -> None:
+    assert EncoderLimits(name="a", formats=("GREY",)).as_toml() == 'name = "a"\nformats = ["GREY"]\n'
+    assert EncoderLimits(name='a"\x7f', formats=("GREY",), even=True).as_toml() == (
+        'name = "a\\"\\u007f"\nformats = ["GREY"]\neven = true\n'
+    )
+
+
+def encoder(backend: str, node: str | None = None, works: bool = True, **more: Any) -> dict[str, Any]:
+    limits = {"name": node or backend, "formats": ["NV12"], "min_width": 96} if works else None
+    return {
+        "backend": backend,
+        "node": node,
+        "works": works,
+        "why": ["no", f"{backend} is dead"],
+        "limits": limits,
+        **more,
+    }
+
+
+BOARD = {
+    "encoders": [
+        encoder("libv4l2", "/dev/v4l2-nvenc", works=False),
+        encoder("v4l2", "/dev/video1", works=False),
+        encoder("v4l2", "/dev/video2"),
+        encoder("x265"),
+    ]
+}
+
+
+def board(tmp_path: Path, found: object) -> Path:
+    file = tmp_path / "board"
+    file.write_text(found if isinstance(found, str) else json.dumps(found, indent=1))
+    return file
+
+
+@pytest.mark.parametrize("doctor", [False, True])
+@pytest.mark.parametrize(
+    ("wanted", "name"),
+    [(None, "/dev/video2"), ("v4l2", "/dev/video2"), ("v4l2:/dev/video2", "/dev/video2"), ("x265", "x265")],
+)
+def test_limits_come_from_what_a_board_says_of_its_encoders(
+    tmp_path: Path, wanted: str | None, name: str, doctor: bool
+) -> None:
+    findings = [{"name": "board", "facts": {}}, {"name": "encoder", "state": "ok", "facts": BOARD}]
+    file = board(tmp_path, {"healthy": True, "findings": findings} if doctor else BOARD)
+    assert EncoderLimits.load(file, wanted) == EncoderLimits(name=name, formats=("NV12",), min_width=96)
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "says"),
+    [
+        (
+            BOARD,
+            "rkmpp",
+            "found no encoder rkmpp, only libv4l2:/dev/v4l2-nvenc, v4l2:/dev/video1, v4l2:/dev/video2, x265",
+        ),
+        (BOARD, "libv4l2", r"found no encoder that works: libv4l2:/dev/v4l2-nvenc \(libv4l2 is dead\)"),
+        (BOARD, "v4l2:/dev/video1", r"found no encoder that works: v4l2:/dev/video1 \(v4l2 is dead\)"),
+        ({"encoders": []}, None, "found no encoder$"),
+        ({"encoders": [encoder("rkmpp", works=False, why=[])]}, None, "found no encoder that works: rkmpp$"),
+        ({"encoders": ["x265"]}, None, "found no list of encoders, expected the JSON of `featlink-device doctor`"),
+        ({"encoders": [{"works": True}]}, None, "found no list of encoders"),
+        ({"findings": [{"name": "encoder", "facts": None}]}, None, "found no list of encoders"),
+        ({"findings": 3}, None, "found no list of encoders"),
+        ("{'a': 1}", None, "not JSON: "),
+        ("{" * 100_000, None, "not JSON: "),
+        (
+            {"encoders": [encoder("v4l2", limits={"name": "a", "formats": ["NV12"], "min_hight": 1})]},
+            None,
+            "encoder v4l2: min_hight: found an unknown key",
+        ),
+        (
+            "name = 'a'\nformats = ['GREY']",
+            "x265",
+            "found the limits of one encoder, expected a board's JSON to choose x265",
+        ),
+    ],
+)
+def test_a_board_without_the_encoder_is_refused_with_what_it_has(
+    tmp_path: Path, found: object, wanted: str | None, says: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"board: {says}") as error:
+        EncoderLimits.load(board(tmp_path, found), wanted)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,65 @@
+"""`featlink-device encoders`: the HEVC encoders of this board, each tried, and the limits of one as a file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from featlink_codec.files import write_whole
+
+
+def encoders(
+    width: Annotated[int, typer.Option(min=1, max=8192, help="Of the trial's pictures.")] = 512,
+    height: Annotated[int, typer.Option(min=1, max=8192, help="Of the trial's pictures.")] = 256,
+    qp: Annotated[int, typer.Option(min=0, max=51, help="Constant QP to ask for.")] = 30,
+    lossless: Annotated[bool, typer.Option("--lossless", help="Ask for lossless coding instead of a QP.")] = False,
+    extractor: Annotated[
+        Path | None, typer.Option(help="Try what this extractor wants, instead of width, height and QP.")
+    ] = None,
+    encoder: Annotated[str, typer.Option(help="auto (all), a back end, or BACKEND:/dev/NODE.")] = "auto",
+    limits: Annotated[
+        Path | None,
+        typer.Option(help="Write the limits of the first that works here, for `featlink-host prepare plan --limits`."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything that was found out, as JSON.")] = False,
+) -> None:
+    """Try every HEVC encoder of this board: pictures go in, are decoded again, and must be the same.
+
+    Says what each takes, which controls it refused, and how intra pictures are made. Exit code 0: one works; 1: none.
+    """
+    from .encoders.candidates import candidates
+    from .encoders.choose import try_candidate
+    from .encoders.session import EncoderSpec
+
+    if extractor is None:
+        spec = EncoderSpec(width, height, qp=None if lossless else qp, lossless=lossless, picture_hash=False)
+    else:
+        from featlink_codec.extractor import ExtractorSettings
+
+        from .encoder_choice import encoder_spec
+
+        settings = ExtractorSettings.load(extractor, parts=())
+        spec = encoder_spec(settings.maps[0], settings.video)
+    trials = [try_candidate(candidate, spec) for candidate in candidates(encoder)]
+    working = next((trial for trial in trials if trial.works), None)
+    if as_json:
+        sys.stdout.write(json.dumps({"encoders": [trial.as_json() for trial in trials]}) + "\n")
+    else:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for trial in trials:
+            state = Text("works", style="green") if trial.works else Text("no", style="red")
+            table.add_row(state, Text(trial.text))
+            for name, value in trial.facts.get("controls", {}).items():
+                table.add_row("", Text(f"  {name}: {value}", style="dim"))
+        Console(soft_wrap=True).print(table)
+    if limits is not None and working is not None and working.limits is not None:
+        write_whole(limits, working.limits.as_toml())
+    if working is None:
+        raise typer.Exit(1)
