@@ -18,6 +18,8 @@ from featlink_codec.errors import SettingsError
 
 from ..target_fields import Target
 from ..targets import find_target, load_targets
+from ..virtual_encoder.build import PLUGIN, compile_plugin
+from ..virtual_encoder.build import recipe as encoder_recipe
 from .cache import MANIFEST, Cache, digest_file, key_of, locked
 from .commands import BoardError, require_programs, run
 from .identity import identity_of, set_identity
@@ -26,8 +28,18 @@ from .kernel import BUILT, Kernel, build_test_drivers, find_kernel
 from .machine import Machine, dump_device_tree
 from .modules import Modules
 from .packages import Apt, Package
-from .root import install_modules, install_python, make_keys, python_version, resolve_root, unpack_root, write_files
-from .wheels import Wheels, featlink_sources, versions_of
+from .root import (
+    find_x265,
+    install_encoder,
+    install_modules,
+    install_python,
+    make_keys,
+    python_version,
+    resolve_root,
+    unpack_root,
+    write_files,
+)
+from .wheels import MACHINE, Wheels, featlink_sources, versions_of
 
 #: Of the steps' results; a board's folder has copies of the last one's.
 IMAGE_FILES = ("kernel", "initrd.img", "root.ext4", "id_ed25519")
@@ -72,6 +84,8 @@ class _Inputs:
 
     kernel: Kernel
     packages: list[Package]
+    #: of libx265, for the encoder that stands in for hardware
+    headers: Package
     #: version of the guest's Python
     python: str
     #: wheels, with versions and hashes
@@ -81,7 +95,7 @@ class _Inputs:
 
     def digests(self) -> dict[str, str]:
         """Name -> SHA-256, of everything that comes from elsewhere."""
-        packages = {package.file: package.sha256 for package in (*self.kernel.packages, *self.packages)}
+        packages = {package.file: package.sha256 for package in (*self.kernel.packages, *self.packages, self.headers)}
         return {**packages, "wheels": hashlib.sha256(self.requirements.encode()).hexdigest(), **self.sources}
 
 
@@ -100,7 +114,7 @@ class _Build:
         started = time.monotonic()
         with self._step("inputs resolved"):
             inputs = self._resolve()
-        key = key_of([inputs.python, *_recipe("*.py"), *_lines(inputs.digests())])
+        key = key_of([inputs.python, *_recipe("*.py"), *encoder_recipe(), *_lines(inputs.digests())])
         image = self._cache.get("image", key, lambda folder: self._make_image(folder, inputs), force=self._force)
         with self._step("board written"):
             folder = self._write_board(image, inputs)
@@ -110,9 +124,10 @@ class _Build:
     def _resolve(self) -> _Inputs:
         self._apt.update(force=self._force)
         kernel, packages = find_kernel(self._apt), resolve_root(self._apt)
+        [headers] = self._apt.find(["libx265-dev"])
         python = python_version(packages)
         requirements = Wheels(python, offline=self._offline).resolve()
-        return _Inputs(kernel, packages, python, requirements, dict(featlink_sources()))
+        return _Inputs(kernel, packages, headers, python, requirements, dict(featlink_sources()))
 
     def _make_image(self, folder: Path, inputs: _Inputs) -> None:
         started = time.monotonic()
@@ -120,8 +135,10 @@ class _Build:
         kernel, python = inputs.kernel, inputs.python
         wheels = Wheels(python, offline=self._offline)
         with self._step("packages fetched"):
-            self._apt.fetch([*kernel.packages, *inputs.packages])
+            self._apt.fetch([*kernel.packages, *inputs.packages, inputs.headers])
         drivers_of = [kernel.source.sha256, *(package.sha256 for package in kernel.headers), *_recipe("kernel.py")]
+        x265 = find_x265(inputs.packages)
+        encoder_of = [x265.sha256, inputs.headers.sha256, *encoder_recipe(), *_recipe("build.py")]
         wanted = inputs.requirements
         wheels_of = [python, wanted, *_recipe("wheels.py")]
         own_of = [python, *_lines(inputs.sources), *_recipe("wheels.py")]
@@ -129,11 +146,14 @@ class _Build:
             making = [
                 pool.submit(self._made, "drivers", drivers_of, lambda made: self._make_drivers(made, kernel)),
                 pool.submit(
+                    self._made, "encoder", encoder_of, lambda made: self._make_encoder(made, x265, inputs.headers)
+                ),
+                pool.submit(
                     self._made, "wheels", wheels_of, lambda to: wheels.install(inputs.requirements, to / "site")
                 ),
                 pool.submit(self._made, "featlink", own_of, wheels.install_featlink),
             ]
-        drivers, site, own = (future.result() for future in making)
+        drivers, encoder, site, own = (future.result() for future in making)
         with self._scratch() as work:
             root = work / "root"
             with self._step("root made"):
@@ -145,6 +165,7 @@ class _Build:
                 make_keys(work)
                 write_files(root, python, work)
                 install_modules(modules, kernel.release, root)
+                install_encoder(encoder / PLUGIN, root)
                 install_python([site / "site", own / "site"], python, root)
             with self._step("images written"):
                 loaded = [(modules.place(name).name, modules.data(name)) for name in modules.closure(BOOT_MODULES)]
@@ -165,6 +186,13 @@ class _Build:
     def _make_drivers(self, folder: Path, kernel: Kernel) -> None:
         with self._scratch() as work:
             build_test_drivers(kernel, self._apt, work, folder)
+
+    def _make_encoder(self, folder: Path, x265: Package, headers: Package) -> None:
+        with self._scratch() as work:
+            for deb in self._apt.fetch([x265, headers]):
+                run(["dpkg-deb", "-x", deb, work], f"package {deb.name}")
+            [library] = (path for path in work.glob("usr/lib/*/libx265.so.*") if not path.is_symlink())
+            compile_plugin(MACHINE, work / "usr/include", library, folder / PLUGIN)
 
     def _write_board(self, image: Path, inputs: _Inputs) -> Path:
         assert self._target.virtual is not None

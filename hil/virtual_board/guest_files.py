@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..virtual_encoder.profiles import PROFILES, node_text
+
 HOSTNAME = "vboard"
 #: The SHA-512 crypt of "root", for the console alone: SSH takes keys only.
 PASSWORD_HASH = "$6$vboard$v9BUvDy/VqotpQKL5YY.pZ.1s/PTWWg0xXVueKtXCl9yJsx6RfGBh21uHbwcEi/07YpZMAm2Kv8EvExaFU/BG0"
 #: On Python's path, in this order: what is deployed over SSH, then what the image brings.
 DEPLOYED = "/opt/featlink-app"
 INSTALLED = "/opt/featlink"
+
+#: The virtual encoder's node, made at every start, and what it is a copy of.
+ENCODER_NODE = "/dev/v4l2-nvenc"
+ENCODER_FILE = "/etc/vboard/v4l2-nvenc"
 
 INITTAB = """\
 ::sysinit:/etc/vboard/start
@@ -35,6 +41,7 @@ ip link set lo up
 ip addr add 10.0.2.15/24 dev eth0
 ip link set eth0 up
 ip route add default via 10.0.2.2
+install -m 666 {ENCODER_FILE} {ENCODER_NODE}
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000 share /share
 /usr/sbin/sshd
 """
@@ -100,6 +107,7 @@ def guest_files(python: str, public_key: str) -> Mapping[str, str]:
         "etc/inittab": INITTAB,
         "etc/vboard/start": START,
         "etc/vboard/stop": STOP,
+        ENCODER_FILE[1:]: node_text(PROFILES["jetson"]),
         # Escape sequences before a prompt are not what labgrid waits for.
         "etc/inputrc": "set enable-bracketed-paste off\n",
         "etc/profile": PROFILE,

@@ -40,6 +40,14 @@ def resolve_root(apt: Apt) -> list[Package]:
     return apt.resolve([*PACKAGES, *x265])
 
 
+def find_x265(packages: Sequence[Package]) -> Package:
+    """The package of libx265 among the guest's."""
+    for package in packages:
+        if re.match(r"libx265-\d", package.name):
+            return package
+    raise BoardError("packages: found no libx265-VERSION among them")
+
+
 def python_version(packages: Sequence[Package]) -> str:
     """Version of the guest's Python, as "3.11"."""
     for package in packages:
@@ -106,6 +114,12 @@ def install_modules(modules: Modules, release: str, root: Path) -> None:
     for name in ("modules.order", "modules.builtin", "modules.builtin.modinfo"):
         shutil.copy(modules.folder / name, folder)
     run(["depmod", "-b", root, release], "kernel modules")
+
+
+def install_encoder(plugin: Path, root: Path) -> None:
+    """Put the virtual encoder where libv4l2 looks for what stands between it and a device."""
+    [folder] = root.glob("usr/lib/*/libv4l/plugins")
+    shutil.copy(plugin, folder)
 
 
 def install_python(sites: Sequence[Path], python: str, root: Path) -> None:

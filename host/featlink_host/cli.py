@@ -153,6 +153,8 @@ def run(
     else:
         text = f"{summary['maps']} maps, {summary['bytes_per_map']:.0f} bytes a map -> {out / 'report.html'}"
         Console(soft_wrap=True, highlight=False).print(text, markup=False)
+        if result.unhashed:
+            _complain(f"{result.unhashed} maps carry no picture hash: damage may have passed unseen")
         _complain_of(result.index)
     raise typer.Exit(result.index.exit_code)
 
@@ -161,6 +163,7 @@ def _summary(result: RunResult, out: Path) -> dict[str, Any]:
     maps = result.maps
     return {
         "maps": maps,
+        "unhashed": result.unhashed,
         "bytes": result.stream_bytes,
         "bytes_per_map": result.stream_bytes / max(maps, 1),
         "errors": result.index.errors,

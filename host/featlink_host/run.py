@@ -39,6 +39,8 @@ class MapRecord:
     stream_bytes: int
     #: the map begins with an intra picture and parameter sets
     starts_session: bool
+    #: every picture was verified by its MD5 hash; else damage that FFmpeg does not notice has passed
+    hashed: bool
     detections: list[Detection]
     #: stage -> milliseconds: decode (HEVC, unpack and dequantize), head, detect
     stages_ms: dict[str, float]
@@ -56,6 +58,8 @@ class RunResult:
     records: list[MapRecord] = field(default_factory=list)
     #: all maps that came out
     maps: int = 0
+    #: those of them whose pictures carry no hash
+    unhashed: int = 0
     #: what was lost
     index: StreamIndex = field(default_factory=lambda: StreamIndex(errors_only=True))
     #: all bytes that came, headers, tags and end code included
@@ -118,6 +122,7 @@ class HostRun:
                     if result.tile is None:
                         result.tile = _first_picture(event)
                     result.maps += 1
+                    result.unhashed += not record.hashed
                     if len(result.records) < MAX_RECORDS:
                         result.records.append(record)
                     lines.write((json.dumps(_line(record)) + "\n").encode())
@@ -150,6 +155,7 @@ class HostRun:
             time_s=event.time_s,
             stream_bytes=stream_bytes,
             starts_session=event.starts_session,
+            hashed=event.hashed,
             detections=detections,
             stages_ms=stages,
             raw_bytes=event.levels.size * 4,

@@ -37,7 +37,7 @@ PLACES = (0, 39, 42, 96, 190)
 
 
 def record(k: int, time_s: float | None, detections: list[Detection] | None = None) -> MapRecord:
-    return MapRecord(k, time_s, 1000 + k, k == 0, detections or [], {"decode": 1.0}, 4000, 900)
+    return MapRecord(k, time_s, 1000 + k, k == 0, True, detections or [], {"decode": 1.0}, 4000, 900)
 
 
 def pictures(count: int, fps: float = FPS) -> list[Picture]:

@@ -77,6 +77,7 @@ def result(label: str = "car") -> RunResult:
             time_s=EPOCH_S + k / 25,
             stream_bytes=2000 + 10 * k,
             starts_session=k == 0,
+            hashed=True,
             detections=[box(label, 0.9, 0.1)],
             stages_ms={"decode": 2.0 + k, "head": 11.0, "detect": 1.0},
             raw_bytes=19 * 19 * 12 * 4,
@@ -559,3 +560,10 @@ def test_the_page_follows_the_dark_scheme(browser: Browser, opened: Callable[[st
     browser.call("Emulation.setEmulatedMedia", features=[])
     assert seen["light"][0] > 0.9 > 0.2 > seen["light"][1]
     assert seen["dark"][0] < 0.2 < 0.8 < seen["dark"][1]
+
+
+def test_maps_without_hashes_are_said():
+    found = result()
+    assert "no picture hash" not in page(result=found)
+    found.unhashed = 2
+    assert "2 maps carry no picture hash" in " ".join(page(result=found).split())

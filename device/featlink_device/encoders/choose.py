@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 #: Pictures that an encoder may keep inside until more come. B pictures are off, so more has never been seen.
 _DELAYS = (0, 1, 2)
-#: An encoder that has a picture inside for so long does not mean to give it yet.
-_TRIAL_STALLED_S = 2.0
+#: An encoder that has a picture inside for so long does not mean to give it yet. The first one may take a while:
+#: firmware is loaded for it.
+_TRIAL_STALLED_S = 5.0
 #: Mean difference of two pictures that have nothing to do with each other: that of random blocks is above 70. The
 #: coarsest QP stays below 20.
 _UNLIKE = 40.0
