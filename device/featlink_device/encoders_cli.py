@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from featlink_codec.files import write_whole
+
+if TYPE_CHECKING:
+    from .encoders.choose import Trial
 
 
 def encoders(
@@ -52,14 +54,34 @@ def encoders(
     if as_json:
         sys.stdout.write(json.dumps({"encoders": [trial.as_json() for trial in trials]}) + "\n")
     else:
-        table = Table(box=None, show_header=False, pad_edge=False)
+        console = Console(soft_wrap=True, highlight=False)
         for trial in trials:
-            state = Text("works", style="green") if trial.works else Text("no", style="red")
-            table.add_row(state, Text(trial.text))
-            for name, value in trial.facts.get("controls", {}).items():
-                table.add_row("", Text(f"  {name}: {value}", style="dim"))
-        Console(soft_wrap=True).print(table)
+            console.print(trial.text, style="green" if trial.works else "red", markup=False)
+            for line in _details(trial):
+                console.print(f"    {line}", style="dim", markup=False)
     if limits is not None and working is not None and working.limits is not None:
         write_whole(limits, working.limits.as_toml())
     if working is None:
         raise typer.Exit(1)
+
+
+_INTRA_BY = {
+    "gop": "all pictures are intra (GOP_SIZE 1)",
+    "force": "intra pictures are asked for by a control",
+    "restart": "intra pictures cost a restart of coding",
+}
+
+
+def _details(trial: Trial) -> Iterator[str]:
+    """What was agreed on with the driver, and what it refused."""
+    if trial.spec is None:
+        return
+    if trial.candidate.backend != "x265":
+        yield _INTRA_BY[trial.spec.intra_by]
+    if trial.delay:
+        yield f"{trial.delay} pictures are held back until more come"
+    for name, value in trial.facts.items():
+        if name == "controls":
+            yield from (f"{control}: {found}" for control, found in value.items())
+        elif name != "node":
+            yield f"{name}: {value}"

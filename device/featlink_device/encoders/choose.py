@@ -60,7 +60,8 @@ class Trial:
     def text(self) -> str:
         """For people, in a line."""
         if self.limits is None:
-            return f"{self.candidate}: {self.why[-1]}"
+            # Drivers' errors begin with the node, which the candidate has said.
+            return f"{self.candidate}: {self.why[-1].removeprefix(f'{self.candidate.node}: ')}"
         limits = self.limits
         sides = f"{limits.min_width} x {limits.min_height} to {limits.max_width} x {limits.max_height}"
         looked = "" if self.decoded else ", not decoded"
@@ -117,7 +118,7 @@ def choose(found: Iterable[Candidate], spec: EncoderSpec) -> tuple[Trial, list[T
         if trial.works:
             return trial, refused
         refused.append(trial)
-    reasons = "; ".join(f"{trial.candidate}: {trial.why[-1]}" for trial in refused)
+    reasons = "; ".join(trial.text for trial in refused)
     raise EncoderError(f"no encoder for pictures of {spec.width} x {spec.height}: {reasons}")
 
 
