@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
         with ProgressBar() as progress:
             found = run(options.quick, progress)
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(_json(found), encoding="utf-8")
+        out.write_text(as_json(found), encoding="utf-8")
     found = json.loads(out.read_text(encoding="utf-8"))
     svg = out.with_suffix(".svg")
     svg.write_text(growth_svg(found["growth"]), encoding="utf-8")
@@ -89,7 +89,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _json(found: dict[str, Any], indent: str = "") -> str:
+def as_json(found: dict[str, Any], indent: str = "") -> str:
     """JSON with one line a row, so that two runs can be compared line by line."""
     parts = []
     for name, value in found.items():
@@ -97,7 +97,7 @@ def _json(found: dict[str, Any], indent: str = "") -> str:
             rows = f",\n{indent}  ".join(json.dumps(row) for row in value)
             text = f"[\n{indent}  {rows}\n{indent} ]"
         elif isinstance(value, dict):
-            text = _json(value, indent + " ").rstrip()
+            text = as_json(value, indent + " ").rstrip()
         else:
             text = json.dumps(value)
         parts.append(f"{indent} {json.dumps(name)}: {text}")

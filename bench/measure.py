@@ -62,10 +62,11 @@ def alternate(one: Call, other: Call, budget: Budget) -> Pair:
     finally:
         if collecting:
             gc.enable()
-    return Pair(_quartiles(times[0]), _quartiles(times[1]), len(times[0]))
+    return Pair(quartiles(times[0]), quartiles(times[1]), len(times[0]))
 
 
-def _quartiles(times: list[int]) -> tuple[float, float, float]:
+def quartiles(times: Sequence[float]) -> tuple[float, float, float]:
+    """25 %, median, 75 %."""
     low, middle, high = np.percentile(times, (25, 50, 75))
     return float(low), float(middle), float(high)
 

@@ -102,7 +102,7 @@ def _in_short(found: Row) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], names: int) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], names: int) -> str:
     """A table whose first `names` columns are text."""
     rule = ["---"] * names + ["--:"] * (len(head) - names)
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *rows)) + "\n"
@@ -134,12 +134,12 @@ def _short(row: Row) -> bool:
 def _kinds_table(rows: Sequence[Row], across: str) -> str:
     # The kernel's name depends on the kind alone, so it is a column of its own.
     lines, columns = _pivot(rows, ("direction", "kind", "kernel"), (across,))
-    return _table(["", "map", "kernel", *columns], lines, 3)
+    return table(["", "map", "kernel", *columns], lines, 3)
 
 
 def _packings_table(rows: Sequence[Row]) -> str:
     lines, columns = _pivot(rows, ("direction", "kind", "layout"), ("size", "packing"))
-    return _table(["", "map", "layout", *columns], lines, 3)
+    return table(["", "map", "layout", *columns], lines, 3)
 
 
 def _summary(rows: Sequence[Row]) -> str:
@@ -181,7 +181,7 @@ def _calls(found: Row) -> str:
 
 def _peers_table(rows: Sequence[Row]) -> str:
     lines, columns = _pivot(rows, ("direction", "peer"), ("size",))
-    return _table(["", "core against", *columns], lines, 2)
+    return table(["", "core against", *columns], lines, 2)
 
 
 def _peers_summary(found: Row) -> str:
@@ -210,7 +210,7 @@ def _held_table(held: Row) -> str:
         [text, *("not known" if held[way][name] is None else f"{held[way][name]:,}" for way in ways)]
         for name, text in _HELD_NAMES.items()
     ]
-    return _table(["", *ways], lines, 1)
+    return table(["", *ways], lines, 1)
 
 
 def _slopes_table(slopes: Sequence[Row]) -> str:
@@ -218,4 +218,4 @@ def _slopes_table(slopes: Sequence[Row]) -> str:
         return "-" if slope is None else f"{slope:.3f}"
 
     lines = [[one["direction"], one["kind"], text(one["core"]), text(one["memcpy"])] for one in slopes]
-    return _table(["", "map", "core", "memcpy"], lines, 2)
+    return table(["", "map", "core", "memcpy"], lines, 2)

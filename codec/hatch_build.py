@@ -32,6 +32,14 @@ COMMON: dict[str, list[str]] = {
     "unpack.c": [],
     "quantizer.c": [],
     "kernels_portable.c": [],
+    "nnc_contexts.c": [],
+    "nnc_decode.c": [],
+    "nnc_encode.c": [],
+    "nnc_sets.c": [],
+    "nnc_rate.c": [],
+    "nnc_quantize.c": [],
+    "nnc_trellis.c": [],
+    "nnc_trellis_rates.c": [],
 }
 #: Machine -> file -> flags of its own.
 FILES = {

@@ -16,6 +16,8 @@ from .errors import SettingsError, StreamError, TruncatedError
 
 #: An Exp-Golomb prefix longer than this cannot come from a sane writer: values stay within 32 bits.
 MAX_EXP_GOLOMB_PREFIX = 32
+#: With an order above 0, which NNC gives to identifiers too, they stay within 64 bits.
+MAX_EXP_GOLOMB_SUFFIX = 63
 #: Longest null-terminated string that is read, in bytes.
 MAX_STRING = 4096
 
@@ -37,17 +39,17 @@ class BitCoder(Protocol):
     def r(self, bits: int, value: int = 0) -> int:
         """Reserved bits: whatever is there is read; writers give 0."""
 
-    def ue(self, value: int = 0) -> int:
-        """Unsigned Exp-Golomb code of order 0 (H.265 9.2)."""
+    def ue(self, value: int = 0, k: int = 0) -> int:
+        """Unsigned Exp-Golomb code of order k (order 0: H.265 9.2)."""
 
-    def ie(self, value: int = 0) -> int:
-        """Signed Exp-Golomb code: 0, 1, -1, 2, -2 ... (se(v) of H.265 9.2.2)."""
+    def ie(self, value: int = 0, k: int = 0) -> int:
+        """Signed Exp-Golomb code of order k: 0, 1, -1, 2, -2 ... (order 0: se(v) of H.265 9.2.2)."""
 
     def float32(self, value: int = 0) -> int:
         """IEEE-754 binary32 as its 32-bit pattern, so that NaN payloads and -0.0 survive the way."""
 
-    def string(self, value: str = "") -> str:
-        """Null-terminated UTF-8."""
+    def string(self, value: str = "", limit: int = MAX_STRING) -> str:
+        """Null-terminated UTF-8 of at most `limit` bytes."""
 
     def array(self, bits: int, count: int, values: NDArray[np.uint32] | None = None) -> NDArray[np.uint32]:
         """`count` unsigned integers of `bits` (16 or 32) bits each, from any bit position, in one go."""
@@ -132,33 +134,41 @@ class BitReader:
         """Reserved bits, whatever they are."""
         return self.u(bits)
 
-    def ue(self, value: int = 0) -> int:
-        """Unsigned Exp-Golomb code."""
+    def ue(self, value: int = 0, k: int = 0) -> int:
+        """Unsigned Exp-Golomb code of order k."""
         at = self.position
+        longest = _longest_prefix(k)
         zeros = 0
         while not self.u(1):
             zeros += 1
-            if zeros > MAX_EXP_GOLOMB_PREFIX:
-                raise StreamError("bad-golomb", at, f"prefix of more than {MAX_EXP_GOLOMB_PREFIX} zeros")
-        return (1 << zeros) - 1 + (self.u(zeros) if zeros else 0)
+            if zeros > longest:
+                raise StreamError("bad-golomb", at, f"prefix of more than {longest} zeros")
+        return (1 << zeros + k) - (1 << k) + (self.u(zeros + k) if zeros + k else 0)
 
-    def ie(self, value: int = 0) -> int:
-        """Signed Exp-Golomb code."""
-        k = self.ue()
-        return (k + 1) // 2 if k & 1 else -(k // 2)
+    def ie(self, value: int = 0, k: int = 0) -> int:
+        """Signed Exp-Golomb code of order k."""
+        code = self.ue(0, k)
+        return (code + 1) // 2 if code & 1 else -(code // 2)
 
     def float32(self, value: int = 0) -> int:
         """The 32-bit pattern of a binary32."""
         return self.u(32)
 
-    def string(self, value: str = "") -> str:
-        """Null-terminated UTF-8 of at most MAX_STRING bytes."""
+    def string(self, value: str = "", limit: int = MAX_STRING) -> str:
+        """Null-terminated UTF-8 of at most `limit` bytes."""
         at = self.position
-        raw = bytearray()
-        while byte := self.u(8):
-            raw.append(byte)
-            if len(raw) > MAX_STRING:
-                raise StreamError("bad-string", at, f"no terminating zero within {MAX_STRING} bytes")
+        if self._bit % 8 == 0:
+            raw = bytes(self._data[self.index : self.index + limit + 1]).partition(b"\0")[0]
+            if len(raw) > limit:
+                raise StreamError("bad-string", at, f"no terminating zero within {limit} bytes")
+            self._take(8 * (len(raw) + 1))
+        else:
+            gathered = bytearray()
+            while byte := self.u(8):
+                gathered.append(byte)
+                if len(gathered) > limit:
+                    raise StreamError("bad-string", at, f"no terminating zero within {limit} bytes")
+            raw = bytes(gathered)
         try:
             return raw.decode()
         except UnicodeDecodeError as error:
@@ -221,30 +231,32 @@ class BitWriter:
         """Reserved bits."""
         return self.u(bits, value)
 
-    def ue(self, value: int = 0) -> int:
-        """Unsigned Exp-Golomb code."""
-        length = (value + 1).bit_length()
-        if value < 0 or length > MAX_EXP_GOLOMB_PREFIX + 1:
-            raise SettingsError(f"{value} has no Exp-Golomb code here")
-        self.u(2 * length - 1, value + 1)
+    def ue(self, value: int = 0, k: int = 0) -> int:
+        """Unsigned Exp-Golomb code of order k."""
+        length = (value + (1 << k)).bit_length()
+        if value < 0 or length - 1 - k > _longest_prefix(k):
+            raise SettingsError(f"{value} has no Exp-Golomb code of order {k} here")
+        self.u(2 * length - 1 - k, value + (1 << k))
         return value
 
-    def ie(self, value: int = 0) -> int:
-        """Signed Exp-Golomb code."""
-        self.ue(2 * value - 1 if value > 0 else -2 * value)
+    def ie(self, value: int = 0, k: int = 0) -> int:
+        """Signed Exp-Golomb code of order k."""
+        self.ue(2 * value - 1 if value > 0 else -2 * value, k)
         return value
 
     def float32(self, value: int = 0) -> int:
         """The 32-bit pattern of a binary32."""
         return self.u(32, value)
 
-    def string(self, value: str = "") -> str:
-        """Null-terminated UTF-8."""
-        raw = value.encode()
-        if 0 in raw or len(raw) > MAX_STRING:
-            raise SettingsError(f"a string on the wire has no zero byte and at most {MAX_STRING} bytes")
-        for byte in raw + b"\0":
-            self.u(8, byte)
+    def string(self, value: str = "", limit: int = MAX_STRING) -> str:
+        """Null-terminated UTF-8 of at most `limit` bytes."""
+        try:
+            raw = value.encode()
+        except UnicodeEncodeError as error:
+            raise SettingsError(f"{value!r} is not text: {error.reason}") from None
+        if 0 in raw or len(raw) > limit:
+            raise SettingsError(f"a string on the wire has no zero byte and at most {limit} bytes")
+        self.u(8 * len(raw) + 8, int.from_bytes(raw + b"\0", "big"))
         return value
 
     def array(self, bits: int, count: int, values: NDArray[np.uint32] | None = None) -> NDArray[np.uint32]:
@@ -266,6 +278,11 @@ class BitWriter:
         if self._tail_bits:
             raise SettingsError(f"{self._tail_bits} bits stand past the last byte: align first")
         return bytes(self._done)
+
+
+def _longest_prefix(k: int) -> int:
+    """Zeros that a code of order k begins with at most."""
+    return MAX_EXP_GOLOMB_SUFFIX - k if k else MAX_EXP_GOLOMB_PREFIX
 
 
 def float_bits(value: float) -> int:

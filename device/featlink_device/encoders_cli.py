@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -18,14 +19,17 @@ if TYPE_CHECKING:
 
 
 def encoders(
-    width: Annotated[int, typer.Option(min=1, max=8192, help="Of the trial's pictures.")] = 512,
-    height: Annotated[int, typer.Option(min=1, max=8192, help="Of the trial's pictures.")] = 256,
+    width: Annotated[int, typer.Option(min=1, max=8192, help="Of the trial's pictures.")] = 256,
+    height: Annotated[int, typer.Option(min=1, max=8192, help="Of the trial's pictures.")] = 128,
     qp: Annotated[int, typer.Option(min=0, max=51, help="Constant QP to ask for.")] = 30,
     lossless: Annotated[bool, typer.Option("--lossless", help="Ask for lossless coding instead of a QP.")] = False,
     extractor: Annotated[
         Path | None, typer.Option(help="Try what this extractor wants, instead of width, height and QP.")
     ] = None,
     encoder: Annotated[str, typer.Option(help="auto (all), a back end, or BACKEND:/dev/NODE.")] = "auto",
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=600.0, help="Seconds without a picture after which an encoder has stalled.")
+    ] = 5.0,
     limits: Annotated[
         Path | None,
         typer.Option(help="Write the limits of the first that works here, for `featlink-host prepare plan --limits`."),
@@ -49,6 +53,7 @@ def encoders(
 
         settings = ExtractorSettings.load(extractor, parts=())
         spec = encoder_spec(settings.maps[0], settings.video)
+    spec = dataclasses.replace(spec, stalled_s=timeout)
     trials = [try_candidate(candidate, spec) for candidate in candidates(encoder)]
     working = next((trial for trial in trials if trial.works), None)
     if as_json:

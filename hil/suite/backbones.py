@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import tomli_w
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -22,6 +24,9 @@ from featlink_codec.extractor import (
     QuantizerSettings,
     sha256_of,
 )
+from featlink_codec.extractor.coding import quantizer_of
+from featlink_codec.extractor.preprocess import Preprocessor
+from featlink_codec.video.clip import Clip
 
 from .networks import CHANNELS, HEIGHT, TENSOR, WIDTH
 
@@ -122,6 +127,16 @@ def refused_extractor(prepared: Path, out: Path) -> Path:
     return _write(replace(settings, maps=(feature,), video=replace(settings.video, chroma="420")), out)
 
 
+def coded_extractor(prepared: Path, out: Path, **video: object) -> Path:
+    """A copy of an extractor whose pictures are coded another way.
+
+    :param video: fields of [video] that change
+    """
+    settings = ExtractorSettings.load(prepared)
+    shutil.copytree(prepared, out)
+    return _write(replace(settings, video=replace(settings.video, **video)), out)  # type: ignore[arg-type]
+
+
 def _write(settings: ExtractorSettings, folder: Path) -> Path:
     (folder / SETTINGS_FILE).write_text(tomli_w.dumps(settings.to_dict()), encoding="utf-8")
     return folder
@@ -144,6 +159,22 @@ class Apart:
 def decoded_levels(folder: Path) -> list[NDArray[np.int32]]:
     """The maps that `featlink-host decode` wrote into a folder, in order, int32 [H, W, C] each."""
     return [np.load(path) for path in sorted(folder.glob("[0-9]*_levels.npy"))]
+
+
+def own_levels(extractor: Path, pictures: Path) -> Iterator[NDArray[np.integer]]:
+    """The same way on this machine, written plainly: picture, tensor, backbone, NumPy's definition of the quantizer."""
+    settings = ExtractorSettings.load(extractor)
+    session = onnxruntime.InferenceSession(str(extractor / "backbone.onnx"), providers=["CPUExecutionProvider"])
+    preprocess, quantizer = Preprocessor(settings.input), quantizer_of(settings.maps[0])
+    assert quantizer is not None
+    for picture in Clip(pictures):
+        (features,) = session.run(None, {"image": preprocess(picture.frame)})
+        yield quantizer.quantize(features[0].transpose(1, 2, 0))
+
+
+def sha256_of_levels(levels: NDArray[np.integer]) -> str:
+    """As `featlink-device check` has it."""
+    return hashlib.sha256(np.ascontiguousarray(levels, "<i4").tobytes()).hexdigest()
 
 
 def hashes_of(maps: list[NDArray[np.int32]]) -> list[str]:

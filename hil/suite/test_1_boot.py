@@ -86,10 +86,16 @@ def test_the_integer_path_is_the_fast_one(doctor: Done, board: Board) -> None:
 
 
 def test_it_has_an_encoder(doctor: Done, board: Board) -> None:
-    """An encoder made a picture that came back."""
+    """An encoder made pictures that came back; what became of the others is told."""
     encoders = finding(doctor, "encoder")["facts"]["encoders"]
-    assert encoders
-    board.record("encoders", ", ".join(encoders))
+    names = {one["backend"] if one["node"] is None else f"{one['backend']}:{one['node']}": one for one in encoders}
+    working = [name for name, one in names.items() if one["works"]]
+    board.record("encoders that work", ", ".join(working))
+    for name, one in names.items():
+        if not one["works"]:
+            board.record(f"{name} does not work", one["why"][-1])
+    assert working
+    assert all(names[name]["decoded"] for name in working)
 
 
 def test_the_clock_is_right(board: Board) -> None:

@@ -7,7 +7,6 @@ levels are compared with this machine's own, and its video byte for byte. "conv"
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,16 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 from PIL import Image
 
-from featlink_codec.extractor import ExtractorSettings
-from featlink_codec.extractor.coding import quantizer_of
-from featlink_codec.extractor.preprocess import Preprocessor
-from featlink_codec.video.clip import Clip
 from hil.board import Board, Done
 from hil.run import TILE
+from hil.suite.backbones import own_levels, sha256_of_levels
 from hil.suite.networks import CHANNELS, HEIGHT, WIDTH, tile_picture
 
 #: Network, and how its maps are coded.
@@ -86,22 +81,6 @@ def sent(
         board.run(f"rm -rf {remote}")
 
 
-def own_levels(extractor: Path, pictures: Path) -> Iterator[np.ndarray]:
-    """The same way on this machine, written plainly: picture, tensor, backbone, NumPy's definition of the quantizer."""
-    settings = ExtractorSettings.load(extractor)
-    session = onnxruntime.InferenceSession(str(extractor / "backbone.onnx"), providers=["CPUExecutionProvider"])
-    preprocess, quantizer = Preprocessor(settings.input), quantizer_of(settings.maps[0])
-    assert quantizer is not None
-    for picture in Clip(pictures):
-        (features,) = session.run(None, {"image": preprocess(picture.frame)})
-        yield quantizer.quantize(features[0].transpose(1, 2, 0))
-
-
-def sha256(levels: np.ndarray) -> str:
-    """As `featlink-device check` has it."""
-    return hashlib.sha256(np.ascontiguousarray(levels, "<i4").tobytes()).hexdigest()
-
-
 def test_every_picture_arrives_as_a_whole_map(sent: Sent, board: Board, pictures: Path) -> None:
     """As many maps as pictures, each with a picture hash that held, and nothing damaged, on both ends."""
     count = len(list(pictures.iterdir()))
@@ -110,6 +89,7 @@ def test_every_picture_arrives_as_a_whole_map(sent: Sent, board: Board, pictures
         assert (end["exit_code"], end["errors"], len(end["maps"])) == (0, [], count)
         assert all(one["hashed"] for one in end["maps"])
         assert all(one["shape_hwc"] == [HEIGHT // 2, WIDTH // 2, CHANNELS] for one in end["maps"])
+    board.record("encoder", sent.stats["encoder"]["backend"])
     board.record("bytes a map", round(sent.stats["bytes"] / count))
     for stage in ("backbone", "pack", "encode"):
         board.record(f"{stage}, median", round(sent.stats["stages"][stage]["median_ms"], 2), "ms")
@@ -118,10 +98,10 @@ def test_every_picture_arrives_as_a_whole_map(sent: Sent, board: Board, pictures
 def test_both_ends_decode_the_same_levels(sent: Sent, out_dir: Path) -> None:
     """Hash by hash: what the board's decoder gives is what this machine's gives."""
     levels = sent.levels
-    assert [one["levels_sha256"] for one in sent.on_board["maps"]] == [sha256(one) for one in levels]
+    assert [one["levels_sha256"] for one in sent.on_board["maps"]] == [sha256_of_levels(one) for one in levels]
     # Equal and empty would be equal as well.
     assert all(len(np.unique(one)) > 30 for one in levels)
-    assert len({sha256(one) for one in levels}) == len(levels)
+    assert len({sha256_of_levels(one) for one in levels}) == len(levels)
     if sent.coding == "conv":
         Image.fromarray(tile_picture(levels[-1])).save(out_dir / TILE)
 
@@ -141,19 +121,32 @@ def test_the_levels_are_what_was_quantized(sent: Sent, board: Board, pictures: P
         assert not wrong.any()
 
 
-@pytest.mark.parametrize("sent", [name for name in CODINGS if name.startswith("exact")], indirect=True, scope="module")
+@pytest.mark.parametrize("coding", [name for name in CODINGS if name.startswith("exact")])
 def test_the_video_is_the_same_byte_for_byte(
-    sent: Sent, board: Board, doctor: Done, host: Callable[..., Done], pictures: Path, tmp_path: Path
+    coding: str,
+    board: Board,
+    doctor: Done,
+    host: Callable[..., Done],
+    pictures: Path,
+    extractor: Callable[..., Path],
+    on_board: Callable[[Path], str],
+    remote_dir: str,
+    tmp_path: Path,
 ) -> None:
     """libx265 on the board writes what libx265 writes here, from equal levels; other encoders write what they like."""
     encoders = next(one["facts"]["encoders"] for one in doctor.json["findings"] if one["name"] == "encoder")
-    if encoders[0] != "x265":
-        pytest.skip(f"the board's encoder is {encoders[0]}")
-    out = tmp_path / "host.fms"
-    host(
-        "featlink-device", "run", "--extractor", str(sent.extractor), "--source", str(pictures), "--out", str(out)
-    ).check()
-    here = host("featlink-device", "check", str(out), "--json").check().json
-    found = [one["video_sha256"] for one in sent.on_board["maps"]]
+    if not any(one["backend"] == "x265" and one["works"] for one in encoders):
+        pytest.skip("the board has no libx265")
+    made = extractor(*CODINGS[coding])
+
+    def words(extractor: str, source: str, out: str) -> list[str]:
+        return ["run", "--encoder", "x265", "--extractor", extractor, "--source", source, "--out", out]
+
+    board.device(*words(on_board(made), on_board(pictures), f"{remote_dir}/board.fms")).check()
+    there = board.device("check", f"{remote_dir}/board.fms", "--json").check().json
+    host("featlink-device", *words(str(made), str(pictures), str(tmp_path / "host.fms"))).check()
+    here = host("featlink-device", "check", str(tmp_path / "host.fms"), "--json").check().json
+    found = [one["video_sha256"] for one in there["maps"]]
     assert found == [one["video_sha256"] for one in here["maps"]]
+    assert len(set(found)) == len(list(pictures.iterdir()))
     board.record("identical videos", len(found))

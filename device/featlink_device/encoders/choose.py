@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 #: Pictures that an encoder may keep inside until more come. B pictures are off, so more has never been seen.
 _DELAYS = (0, 1, 2)
-#: An encoder that has a picture inside for so long does not mean to give it yet. The first one may take a while:
-#: firmware is loaded for it.
-_TRIAL_STALLED_S = 5.0
 #: Mean difference of two pictures that have nothing to do with each other: that of random blocks is above 70. The
 #: coarsest QP stays below 20.
 _UNLIKE = 40.0
@@ -139,7 +136,7 @@ def _try_ways(candidate: Candidate, spec: EncoderSpec) -> Trial:
     for delay in _DELAYS:
         stalled = False
         for intra_by in ways:
-            way = dataclasses.replace(spec, intra_by=intra_by, stalled_s=min(spec.stalled_s, _TRIAL_STALLED_S))
+            way = dataclasses.replace(spec, intra_by=intra_by)
             try:
                 trial = _try(candidate, way, delay)
             except EncoderLostError as error:
@@ -151,8 +148,7 @@ def _try_ways(candidate: Candidate, spec: EncoderSpec) -> Trial:
             except EncoderError as error:
                 why.append(str(error))
             else:
-                settled = dataclasses.replace(way, stalled_s=spec.stalled_s)
-                return dataclasses.replace(trial, spec=settled, spent_s=time.perf_counter() - begin_s, why=tuple(why))
+                return dataclasses.replace(trial, spent_s=time.perf_counter() - begin_s, why=tuple(why))
         if not stalled:
             break
     return _failed(candidate, begin_s, why)
