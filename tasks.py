@@ -94,6 +94,13 @@ def bench(c: Context, quick: bool = False, torch: bool = False) -> None:
         c.run(f"{python} -m bench{' --quick' if quick else ''}", pty=sys.stdout.isatty())
 
 
+@task(name="bench-encoders")
+def bench_encoders(c: Context, quick: bool = False) -> None:
+    """Measure our way into a V4L2 encoder against FFmpeg's, on the virtual one: docs/encoders.json and .md."""
+    with c.cd(ROOT):
+        c.run(f"{sys.executable} -m bench.encoders{' --quick' if quick else ''}", pty=sys.stdout.isatty())
+
+
 @task(name="core-aarch64", help={"k": "only tests whose names match"})
 def core_aarch64(c: Context, k: str = "") -> None:
     """The tests of the C core for aarch64, under emulation: 200 MB in out/aarch64, and minutes."""
