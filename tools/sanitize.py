@@ -17,7 +17,11 @@ FLAGS = ["-std=c11", "-g", "-O1", "-fPIC", "-fno-omit-frame-pointer", "-ffp-cont
 #: GCC has this in -Wextra; table entries are overridden on purpose.
 FLAGS += ["-Wno-override-init"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-TESTS = ["tests/codec/features/test_kernels.py", "tests/core/test_guard_pages.py"]
+TESTS = [
+    "tests/codec/features/test_kernels.py",
+    "tests/core/test_guard_pages.py",
+    *(f"tests/codec/model/test_{name}.py" for name in ("tensor_core", "golden_vectors", "damaged_streams")),
+]
 #: Python keeps much until it ends; a fault of the guard pages is to stay one; what is found ends the process.
 OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=0:handle_segv=0:abort_on_error=1:strict_string_checks=1",

@@ -1,0 +1,69 @@
+"""Number formats in which a tensor is kept for inference (aspect 2)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SettingsError
+
+_FIXED = re.compile(r"fixed (\d{1,2})\.(\d{1,2})")
+
+
+@dataclass(frozen=True)
+class Materialized:
+    """A tensor in its inference format: values are ``array * scale``."""
+
+    array: NDArray[Any]
+    scale: float
+
+
+@dataclass(frozen=True)
+class InferenceFormat:
+    """A number format.
+
+    :param name: ``float32``, ``float16``, ``int8`` (symmetric, scale chosen to fit) or ``fixed n.m``: two's
+        complement with n bits before the point, the sign among them, and m bits behind it; n + m is 1 to 32
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.name in ("float32", "float16", "int8"):
+            return
+        if not (found := _FIXED.fullmatch(self.name)) or not 1 <= int(found[1]) + int(found[2]) <= 32:
+            raise SettingsError(
+                f"inference format {self.name!r}; expected float32, float16, int8 or fixed n.m, 1..32 bits"
+            )
+
+    @property
+    def bits(self) -> int:
+        """Bits of one number."""
+        if found := _FIXED.fullmatch(self.name):
+            return int(found[1]) + int(found[2])
+        return {"float32": 32, "float16": 16, "int8": 8}[self.name]
+
+    def materialize(self, values: NDArray[Any]) -> Materialized:
+        """The values in this format, rounded to nearest even; fixed point and int8 saturate.
+
+        Fixed point is held in int8, int16 or int32, the least that holds its bits.
+        """
+        if self.name.startswith("float"):
+            with np.errstate(over="ignore"):
+                return Materialized(values.astype(self.name), 1.0)
+        if self.name == "int8":
+            largest = float(np.abs(values).max()) if values.size else 0.0
+            scale = largest / 127 if largest else 1.0
+            bits = 8
+        else:
+            found = _FIXED.fullmatch(self.name)
+            assert found
+            scale = 2.0 ** -int(found[2])
+            bits = self.bits
+        low, high = -(1 << bits - 1), (1 << bits - 1) - 1
+        held = np.int8 if bits <= 8 else np.int16 if bits <= 16 else np.int32
+        return Materialized(np.clip(np.rint(values.astype(np.float64) / scale), low, high).astype(held), scale)

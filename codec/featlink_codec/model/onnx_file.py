@@ -1,0 +1,125 @@
+"""ONNX files as models to update, and written from streams: whole and verified, or not at all."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SettingsError, StreamError
+from ..files import whole_file
+from . import identity
+from .onnx_bytes import parse_graph, take_apart
+from .reader import ModelStream
+from .update_chain import TensorSource, UpdateChain
+
+
+class OnnxFile:
+    """An ONNX file that was decoded from a model stream, as a source of tensors.
+
+    :param data: the file; tensors are views of it
+    :raises StreamError: ``bad-graph``: not an ONNX model
+    """
+
+    def __init__(self, data: bytes | mmap.mmap) -> None:
+        found = take_apart(memoryview(data))
+        self.tensors = found.tensors
+        self.graph = found.graph
+        self._identity = found.identity
+
+    def names(self) -> list[str]:
+        """Its tensors."""
+        return list(self.tensors)
+
+    def tensor(self, name: str) -> NDArray[Any]:
+        """Values of one, read-only."""
+        return self.tensors[name]
+
+    def model_sha256(self) -> str:
+        """Identity of the model that it was decoded from.
+
+        :raises StreamError: ``wrong-base``: it was not decoded from a stream
+        """
+        if self._identity is None:
+            text = "the ONNX file does not say which model stream it was decoded from; updates are for decoded models"
+            raise StreamError("wrong-base", 0, text)
+        return self._identity
+
+
+def write_onnx(
+    out: Path,
+    base: TensorSource,
+    updates: Sequence[ModelStream] = (),
+    *,
+    labels: Sequence[str] = (),
+    check: Callable[[Path], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> str:
+    """An ONNX file of a model after updates, tensor by tensor. It gets its name when all of it is found right.
+
+    The file itself is read back and compared with the hash that the last update has of its result.
+
+    :param labels: what errors call the base and each update
+    :param check: is shown the file before it gets its name
+    :param progress: is told of tensors written: stage, done, total
+    :returns: identity of the model
+    :raises StreamError: see `UpdateChain`; ``no-graph``: neither base nor updates hold an ONNX graph; ``bad-graph``:
+        the graph does not go with the tensors
+    """
+    chain = UpdateChain(base, updates, labels)
+    graph = chain.graph()
+    if graph is None:
+        raise StreamError("no-graph", 0, "the stream holds no ONNX graph; its tensors can be had as .npz")
+    layout = parse_graph(graph, chain.model_sha256())
+    known = dict.fromkeys(chain.names())
+    if missing := [name for name in layout.slots if name not in known]:
+        raise StreamError("bad-graph", 0, f"the graph has a place for {missing[0]!r}, which the stream does not hold")
+    if left := [name for name in known if name not in layout.slots]:
+        raise StreamError("bad-graph", 0, f"the graph has no place for {left[0]!r}, which the stream holds")
+    types: dict[str, np.dtype[Any]] = {}
+
+    def tensor(name: str) -> NDArray[Any]:
+        values = chain.tensor(name)
+        types[name] = values.dtype
+        if progress is not None:
+            progress("tensors", len(types), len(layout.slots))
+        return values
+
+    with whole_file(out) as file:
+        try:
+            for piece in layout.write(tensor):
+                file.write(piece)
+        except SettingsError as error:
+            raise StreamError("bad-graph", 0, str(error)) from None
+        file.flush()
+        part = Path(file.name)
+        if chain.result_sha256 is not None:
+            _verify(part, types, chain.result_sha256)
+        if check is not None:
+            check(part)
+    return chain.model_sha256()
+
+
+def _verify(path: Path, types: dict[str, np.dtype[Any]], wanted: str) -> None:
+    """Compare the tensors in a file with their hash."""
+    with path.open("rb") as file:
+        tensors = OnnxFile(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)).tensors
+    # Lossless streams hold binary16 as the integers of its bits; of an ONNX file nothing else says that it came of one.
+    for as_bits in (False, True):
+        values = {
+            name: tensors[name].view(np.int16 if as_bits and tensors[name].dtype == np.float16 else dtype)
+            if name in tensors
+            else _missing(name)
+            for name, dtype in types.items()
+        }
+        if identity.values_sha256(values) == wanted:
+            return
+    raise StreamError("wrong-base", 0, "base and updates together do not come to the last update's hash of the result")
+
+
+def _missing(name: str) -> NDArray[Any]:
+    raise StreamError("bad-graph", 0, f"{name!r} is not found in the file that was written")
