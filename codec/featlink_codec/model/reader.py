@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import groupby
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import SettingsError, StreamError
 from . import identity
+from .ahead import ahead
 from .budget import Budget
 from .control_document import ControlDocument
 from .core import PayloadCore, default_core
@@ -36,7 +39,7 @@ class ModelStream:
     :param data: the whole stream; nothing is copied. A memory map may be closed after `close`
     :param budget: what the stream may ask for
     :param core: the coder of payloads; the C core's where left out
-    :param threads: for tensors with entry points
+    :param threads: for tensors one beside the other, and for parts of one that has entry points
     :raises StreamError: no start of a model stream, control data of ours whose head is damaged, or ``unsupported-...``
     """
 
@@ -209,23 +212,37 @@ class ModelStream:
     ) -> Iterator[tuple[str, DecodedTensor, Tensor]]:
         """Tensors one after the other: names, what stands in the stream, values. Each unit is decoded once.
 
+        With several threads the next units are decoded meanwhile, at most twice as many as there are threads.
+
         :param names: all that inference may need where left out
         :raises StreamError: ``over-budget``: together they have more elements than the budget; see `decoded`
         """
+        contexts = contexts or {}
+        index = self._index()
+        wanted = self.names() if names is None else names
+        # Names of one unit, one after the other. One that is not there has a group of its own, and its error.
+        units = [
+            list(group) for _, group in groupby(wanted, lambda name: index[name][0].offset if name in index else name)
+        ]
         total = 0
-        unit_offset, tensors = -1, dict[str, DecodedTensor]()
-        for name in self.names() if names is None else names:
-            place, record = self._index().get(name, (None, None))
-            if place is None or place.offset != unit_offset:
-                tensors, _ = self._decode(name, contexts or {})
-                unit_offset = place.offset if place else -1
+        for group in ahead(partial(self._unit_tensors, contexts=contexts), units, self._threads):
+            for name, tensor, values in group:
+                total += int(np.prod(tensor.dimensions, dtype=np.int64))
+                if total > self.budget.max_total_elements:
+                    limit = self.budget.max_total_elements
+                    text = f"{total} elements up to {name!r}, the budget's max_total_elements is {limit}"
+                    raise StreamError("over-budget", tensor.offset, text)
+                yield name, tensor, values
+
+    def _unit_tensors(self, names: list[str], contexts: Contexts) -> list[tuple[str, DecodedTensor, Tensor]]:
+        """Tensors of one unit, decoded."""
+        tensors, _ = self._decode(names[0], contexts)
+        found = []
+        for name in names:
+            record = self._index()[name][1]
             tensor = self._checked(tensors, name, record)
-            total += int(np.prod(tensor.dimensions, dtype=np.int64))
-            if total > self.budget.max_total_elements:
-                limit = self.budget.max_total_elements
-                text = f"{total} elements up to {name!r}, the budget's max_total_elements is {limit}"
-                raise StreamError("over-budget", tensor.offset, text)
-            yield name, tensor, self._values(tensor, record)
+            found.append((name, tensor, self._values(tensor, record)))
+        return found
 
     def tensors(self, names: list[str] | None = None) -> dict[str, Tensor]:
         """The values of `each` by name. For versions of a model, see `versions.compose`."""
