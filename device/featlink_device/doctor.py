@@ -20,7 +20,7 @@ _EARLIEST = datetime(2024, 1, 1, tzinfo=timezone.utc).timestamp()
 #: Less free space than this is said.
 _LITTLE_SPACE = 64 << 20
 #: The pictures that encoders are tried with: every known encoder takes them.
-_TRIAL_WIDTH, _TRIAL_HEIGHT = 256, 128
+_TRIAL_WIDTH, _TRIAL_HEIGHT = 256, 144
 _TRIAL_QP = 30
 
 OK, WARNING, FAULT = "ok", "warning", "fault"

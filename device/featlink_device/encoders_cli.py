@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def encoders(
     width: Annotated[int, typer.Option(min=1, max=8192, help="Of the trial's pictures.")] = 256,
-    height: Annotated[int, typer.Option(min=1, max=8192, help="Of the trial's pictures.")] = 128,
+    height: Annotated[int, typer.Option(min=1, max=8192, help="Of the trial's pictures.")] = 144,
     qp: Annotated[int, typer.Option(min=0, max=51, help="Constant QP to ask for.")] = 30,
     lossless: Annotated[bool, typer.Option("--lossless", help="Ask for lossless coding instead of a QP.")] = False,
     extractor: Annotated[

@@ -131,15 +131,19 @@ def set_clock(board: Board, seconds: int) -> None:
     board.run(f'date -s "@$(($(date +%s) + {seconds}))"').check()
 
 
+def maps_written(log: str) -> int:
+    """How many maps the last whole line of `featlink-device run --json` tells of; it writes one each second."""
+    said = [json.loads(line) for line in log.splitlines() if line.endswith("}")]
+    return max((int(line["maps"]) for line in said if line["event"] == "rate"), default=0)
+
+
 def wait_for_maps(board: Board, folder: str, wanted: int) -> int:
     """How many maps the run that logs to FOLDER/log has written, once it is so many."""
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline_s:
-        # The last whole line; the process writes one each second.
-        lines = board.run(f"cat {folder}/log").check().stdout.splitlines()
-        found = [int(json.loads(line)["maps"]) for line in lines if line.endswith("}")]
-        if found and found[-1] >= wanted:
-            return found[-1]
+        maps = maps_written(board.run(f"cat {folder}/log").check().stdout)
+        if maps >= wanted:
+            return maps
         time.sleep(0.5)
     raise AssertionError(f"{wanted} maps were not there within {START_TIMEOUT_S:g} s: {board.run(f'cat {folder}/log')}")
 
@@ -269,8 +273,7 @@ def wait_for_bytes(process: subprocess.Popen[bytes], stream: Path, log: Path) ->
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline_s:
         assert process.poll() is None, log.read_text(errors="replace")
-        lines = [line for line in log.read_text(errors="replace").splitlines() if line.endswith("}")]
-        maps = int(json.loads(lines[-1])["maps"]) if lines else 0
+        maps = maps_written(log.read_text(errors="replace"))
         if maps >= 4 and stream.stat().st_size:
             return maps
         time.sleep(0.2)
