@@ -53,7 +53,12 @@ FACTS = {
                 "text": "",
                 "facts": {"python": "3.11.2", "av": None, "numpy": "2.4.6"},
             },
-            {"name": "encoder", "state": "ok", "text": "x265", "facts": {"encoders": [{"backend": "x265", "works": True}]}},
+            {
+                "name": "encoder",
+                "state": "ok",
+                "text": "x265",
+                "facts": {"encoders": [{"backend": "x265", "works": True}]},
+            },
             {"name": "cameras", "state": "warning", "text": "no /dev/video*", "facts": {"nodes": []}},
         ],
     },
