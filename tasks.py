@@ -74,15 +74,23 @@ def check(c: Context) -> None:
     """Everything that CI runs."""
 
 
-@task
-def fuzz(c: Context, minutes: float = 10.0) -> None:
-    """Coverage-guided fuzzing of the stream reader. Findings are copied to out/fuzz."""
-    OUT.mkdir(exist_ok=True)
+@task(help={"target": "reader, of the feature stream, or model", "sanitize": "model: seeded, by a sanitized C core"})
+def fuzz(c: Context, target: str = "reader", minutes: float = 10.0, sanitize: bool = False) -> None:
+    """Coverage-guided fuzzing of what reads streams. Findings are copied to out/fuzz."""
+    if target not in ("reader", "model") or (sanitize and target != "model"):
+        raise Exit("--target is reader or model; --sanitize goes with --target model", code=2)
     findings = OUT / "fuzz"
-    findings.mkdir(exist_ok=True)
+    findings.mkdir(parents=True, exist_ok=True)
+    if sanitize:
+        from tools import sanitize as sanitizing
+
+        command = [sys.executable, "tests/fuzz/fuzz_model.py", "--minutes", str(minutes), "--out", str(findings)]
+        _tool(lambda: subprocess.run(command, cwd=ROOT, env=sanitizing.environment(OUT / "sanitize")).returncode)
+        return
+    coverage, corpus = ("", " tests/fuzz/corpus") if target == "reader" else (" --coverage", "")
     c.run(
-        f"uv run --with atheris python tests/fuzz/fuzz_reader.py -max_total_time={round(minutes * 60)} "
-        f"-artifact_prefix={findings}/ tests/fuzz/corpus"
+        f"uv run --with atheris python tests/fuzz/fuzz_{target}.py{coverage} -max_total_time={round(minutes * 60)} "
+        f"-artifact_prefix={findings}/{corpus}"
     )
 
 

@@ -24,7 +24,7 @@ TESTS = [
 ]
 #: Python keeps much until it ends; a fault of the guard pages is to stay one; what is found ends the process.
 OPTIONS = {
-    "ASAN_OPTIONS": "detect_leaks=0:handle_segv=0:abort_on_error=1:strict_string_checks=1",
+    "ASAN_OPTIONS": "detect_leaks=0:handle_segv=0:abort_on_error=1:strict_string_checks=1:malloc_context_size=8",
     "UBSAN_OPTIONS": "print_stacktrace=1",
     # Otherwise small objects lie in large blocks, where no overrun is seen.
     "PYTHONMALLOC": "malloc",
@@ -49,11 +49,22 @@ _core.library().fl_pack(*addresses, 0, ctypes.addressof(target))
 
 
 def run(folder: Path, profile: str, arguments: list[str]) -> int:
-    """Build in `folder`, see that overruns are found there, and run everything.
+    """Build in `folder`, see that overruns are found there, and run the tests.
 
     :param profile: of hypothesis, in tests/conftest.py
     :param arguments: for pytest
     :returns: 0, or the exit code of what failed
+    :raises ToolError: see `environment`
+    """
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--hypothesis-profile={profile}"]
+    return subprocess.run(
+        [*command, "--timeout=3000", *TESTS, *arguments], cwd=ROOT, env=environment(folder), check=False
+    ).returncode
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Build in `folder`, see that overruns are found there; the variables with which Python uses that build.
+
     :raises ToolError: no GCC, or a set-up that finds nothing
     """
     if not shutil.which(COMPILER):
@@ -65,12 +76,9 @@ def run(folder: Path, profile: str, arguments: list[str]) -> int:
     runtime = subprocess.run(
         [COMPILER, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    environment = {**os.environ, **OPTIONS, "LD_PRELOAD": runtime, "FEATLINK_CORE_LIBRARY": str(library)}
-    _prove(paths, environment)
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--hypothesis-profile={profile}"]
-    return subprocess.run(
-        [*command, "--timeout=3000", *TESTS, *arguments], cwd=ROOT, env=environment, check=False
-    ).returncode
+    made = {**os.environ, **OPTIONS, "LD_PRELOAD": runtime, "FEATLINK_CORE_LIBRARY": str(library)}
+    _prove(paths, made)
+    return made
 
 
 def _build(library: Path) -> None:

@@ -19,6 +19,7 @@ from featlink_codec.errors import FeatlinkError
 from featlink_codec.files import write_whole
 
 from .encoders_cli import encoders
+from .model_cli import model
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -161,6 +162,7 @@ def doctor(
 
 
 app.command()(encoders)
+app.add_typer(model, name="model")
 
 
 @app.command()

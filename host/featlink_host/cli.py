@@ -13,6 +13,7 @@ from rich.console import Console
 
 from featlink_codec.errors import FeatlinkError, RefusedError
 
+from .model_cli import model
 from .prepare_cli import prepare
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ app = typer.Typer(
     help="The far end of featlink: decode feature-map streams, run the head, prepare models for cameras.",
 )
 app.add_typer(prepare, name="prepare")
+app.add_typer(model, name="model")
 
 StreamName = Annotated[str, typer.Argument(metavar="IN", help="A feature-map stream, or - for standard input.")]
 ProfileName = Annotated[

@@ -145,7 +145,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Prepare the demo's detector: COCO-SSD, split behind a ReLU6 where the map is 192 channels of 19 x 19."""
-    from .demo import MODEL, SPLIT_TENSOR, demo_options, demo_source_clip
+    from .demo import SPLIT_TENSOR, demo_model, demo_options, demo_source_clip
     from .prepare.pipeline import prepare_split
 
     options = replace(demo_options(), frames=frames, keep_whole=True)
@@ -153,7 +153,7 @@ def demo(
         options = replace(options, video=replace(options.video, **_coding(lossless, qp, None, options.video)))
     with ProgressBar() as bar:
         prepared = prepare_split(
-            MODEL, SPLIT_TENSOR, source or demo_source_clip(), out, options, force=force, progress=bar
+            demo_model(), SPLIT_TENSOR, source or demo_source_clip(), out, options, force=force, progress=bar
         )
     _tell(prepared, as_json)
 

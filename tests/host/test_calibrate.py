@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from featlink_codec.errors import SettingsError
 from featlink_codec.extractor import InputSettings
 from featlink_codec.video.clip import Clip, open_source
-from featlink_host.demo import MODEL, demo_source_clip
+from featlink_host.demo import demo_model, demo_source_clip
 from featlink_host.inference import open_session
 from featlink_host.prepare.calibrate import calibrate, spread
 from featlink_host.prepare.split import open_graph, split_model
@@ -86,7 +86,7 @@ def test_range_zeros_and_shape_over_the_chosen_pictures(tmp_path: Path, steps: C
 
 
 def test_a_relu6_of_the_demo_network_gives_exactly_six(tmp_path: Path) -> None:
-    split_model(MODEL, "expanded_conv_6/depthwise/Relu6", tmp_path / "b.onnx", tmp_path / "h.onnx")
+    split_model(demo_model(), "expanded_conv_6/depthwise/Relu6", tmp_path / "b.onnx", tmp_path / "h.onnx")
     found = calibrate(tmp_path / "b.onnx", open_source(demo_source_clip()), DEMO_INPUT, 8)
     assert found.shape == (1, 192, 19, 19)
     assert (found.minimum, found.maximum) == (0.0, 6.0)
@@ -95,8 +95,8 @@ def test_a_relu6_of_the_demo_network_gives_exactly_six(tmp_path: Path) -> None:
 
 def test_a_signed_map_is_refused_with_the_nearest_cuts_after_a_relu(tmp_path: Path) -> None:
     tensor = "expanded_conv_6/project/add_1"
-    split_model(MODEL, tensor, tmp_path / "b.onnx", tmp_path / "h.onnx")
-    near = open_graph(MODEL).near(tensor, non_negative=True)
+    split_model(demo_model(), tensor, tmp_path / "b.onnx", tmp_path / "h.onnx")
+    near = open_graph(demo_model()).near(tensor, non_negative=True)
     with pytest.raises(SettingsError) as error:
         calibrate(tmp_path / "b.onnx", open_source(demo_source_clip()), DEMO_INPUT, 2, near)
     first, *lines = str(error.value).splitlines()

@@ -20,7 +20,7 @@ from featlink_codec.errors import SettingsError
 from featlink_codec.extractor import ExtractorSettings, InputSettings, NoTask
 from featlink_codec.extractor.preprocess import Preprocessor
 from featlink_codec.video.clip import Picture, open_source
-from featlink_host.demo import MODEL, SPLIT_TENSOR, demo_options, demo_source_clip
+from featlink_host.demo import SPLIT_TENSOR, demo_model, demo_options, demo_source_clip
 from featlink_host.detector import Agreement, Detection, SsdDetector, agreement, match
 from featlink_host.inference import open_session
 from featlink_host.prepare.pipeline import prepare_split
@@ -231,7 +231,8 @@ def test_f1_and_percentile() -> None:
 @pytest.fixture(scope="module")
 def extractor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("extractors") / "demo"
-    prepare_split(MODEL, SPLIT_TENSOR, demo_source_clip(), folder, replace(demo_options(), frames=2, keep_whole=True))
+    options = replace(demo_options(), frames=2, keep_whole=True)
+    prepare_split(demo_model(), SPLIT_TENSOR, demo_source_clip(), folder, options)
     return folder
 
 
@@ -252,7 +253,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def seen(extractor: Path, source: Path) -> list[list[Detection]]:
     """What the whole network finds in them."""
     settings = ExtractorSettings.load(extractor)
-    preprocess, session = Preprocessor(settings.input), open_session(MODEL)
+    preprocess, session = Preprocessor(settings.input), open_session(demo_model())
     detector = SsdDetector.from_extractor(extractor, settings)
     found = []
     for picture in open_source(source):
@@ -385,7 +386,7 @@ def test_the_whole_network_must_be_there_and_be_the_one_that_was_split(
     records = [record(0, None, seen[0])]
     with pytest.raises(SettingsError, match="holds no whole network to compare with"):
         compare(alone, extractor, source, records, crfs=())
-    assert compare(alone, extractor, source, records, crfs=(), whole_model=MODEL).unmatched == 0
+    assert compare(alone, extractor, source, records, crfs=(), whole_model=demo_model()).unmatched == 0
     other = tmp_path / "other.onnx"
     other.write_bytes(b"another network")
     with pytest.raises(SettingsError, match=r"other\.onnx: found SHA-256 .*, expected .*, the network that was split"):

@@ -200,7 +200,7 @@ def test_the_demo_network_sees_the_bicycle() -> None:
     detector = SsdDetector(np.load(demo.ANCHORS), read_labels(demo.LABELS), TASK)
     preprocess = Preprocessor(InputSettings("image", 300, 300, scale=1 / 127.5, offset=-1.0))
     frame = next(picture.frame for picture in open_source(demo.demo_source_clip()) if picture.number == 230)
-    outputs = open_session(demo.MODEL).run(["boxes", "logits"], {"image": preprocess(frame)})
+    outputs = open_session(demo.demo_model()).run(["boxes", "logits"], {"image": preprocess(frame)})
     best = detector(*outputs)[0]
     assert best.label == "bicycle"
     assert best.score > 0.4  # what the demo counts as found

@@ -167,7 +167,7 @@ def test_a_file_of_the_task_cannot_take_the_place_of_the_thresholds(
 
 def test_the_demo_network_on_the_demo_clip(tmp_path: Path) -> None:
     options = demo.demo_options()
-    made = prepare_split(demo.MODEL, demo.SPLIT_TENSOR, demo.demo_source_clip(), tmp_path / "demo", options)
+    made = prepare_split(demo.demo_model(), demo.SPLIT_TENSOR, demo.demo_source_clip(), tmp_path / "demo", options)
     (feature,) = made.settings.maps
     assert (feature.height, feature.width, feature.channels) == (19, 19, 192)
     assert feature.quantizer.max_feat_digit == 6.0

@@ -16,7 +16,7 @@ from featlink_codec.errors import SettingsError
 from featlink_codec.extractor import InputSettings
 from featlink_codec.extractor.preprocess import Preprocessor
 from featlink_codec.video.clip import open_source
-from featlink_host.demo import MODEL, SPLIT_TENSOR, demo_source_clip
+from featlink_host.demo import SPLIT_TENSOR, demo_model, demo_source_clip
 from featlink_host.inference import open_session
 from featlink_host.prepare.graph import DataGraph
 from featlink_host.prepare.split import single_tensor_cuts, split_model
@@ -186,13 +186,13 @@ def test_the_halves_together_are_the_whole_at_every_cut(tmp_path: Path) -> None:
 
 
 def test_the_demo_network_split_gives_the_whole_networks_outputs_bit_for_bit(tmp_path: Path) -> None:
-    cuts = {cut.name: cut for cut in single_tensor_cuts(MODEL)}
+    cuts = {cut.name: cut for cut in single_tensor_cuts(demo_model())}
     assert len(cuts) == 43
     assert cuts[SPLIT_TENSOR].shape == (1, 192, 19, 19)
     assert cuts[SPLIT_TENSOR].non_negative
     assert list(cuts)[-1] == "expanded_conv_13/expand/Relu6"
-    split_model(MODEL, SPLIT_TENSOR, tmp_path / "b.onnx", tmp_path / "h.onnx")
-    whole, near, far = (open_session(file) for file in (MODEL, tmp_path / "b.onnx", tmp_path / "h.onnx"))
+    split_model(demo_model(), SPLIT_TENSOR, tmp_path / "b.onnx", tmp_path / "h.onnx")
+    whole, near, far = (open_session(file) for file in (demo_model(), tmp_path / "b.onnx", tmp_path / "h.onnx"))
     preprocess = Preprocessor(InputSettings("image", 300, 300, scale=1 / 127.5, offset=-1.0))
     looked_at = 0
     for picture in open_source(demo_source_clip()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import NoReturn, Protocol
 
-from ..errors import SettingsError
+from ..errors import SettingsError, StreamError
 
 
 class _Refuses(Protocol):
@@ -50,3 +50,15 @@ class Budget:
         limit: int = getattr(self, field)
         if value > limit:
             io.refuse("over-budget", f"{what}: {value}, the budget's {field} is {limit}", at)
+
+    def check_total(self, elements: int, name: str, offset: int) -> None:
+        """Refuse more elements than `max_total_elements`.
+
+        :param elements: of all tensors up to the one of this name
+        :param offset: of the unit that holds it
+        :raises StreamError: ``over-budget``
+        """
+        if elements > self.max_total_elements:
+            limit = self.max_total_elements
+            text = f"{elements} elements up to {name!r}, the budget's max_total_elements is {limit}"
+            raise StreamError("over-budget", offset, text)

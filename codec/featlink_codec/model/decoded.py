@@ -221,5 +221,6 @@ def converted(values: NDArray[Any], dtype: str, tensor: DecodedTensor) -> NDArra
             raise StreamError("bad-tensor", tensor.offset, f"{tensor.name!r} has values that {dtype} cannot hold")
     elif wanted.kind in "iub" and tensor.payload_type is not PayloadType.INT:
         raise StreamError("bad-tensor", tensor.offset, f"{tensor.name!r} is {dtype}, but was not coded as integers")
-    with np.errstate(over="ignore"):
+    # Signalling NaNs, too, are converted as they are.
+    with np.errstate(over="ignore", invalid="ignore"):
         return values.astype(wanted)

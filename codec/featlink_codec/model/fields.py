@@ -10,6 +10,10 @@ from typing import Any, NoReturn
 Json = Any
 
 
+#: Numbers below this round to finite ones in binary32.
+BINARY32_LIMIT = (2 - 2.0**-24) * 2.0**127
+
+
 class FieldError(Exception):
     """A member is not what it should be; the text begins with the way to it."""
 
@@ -100,7 +104,7 @@ class Fields:
     def numbers(self, name: str) -> tuple[float, ...]:
         """A list of numbers that binary32 can hold."""
         found = self.list(name)
-        if not all(isinstance(k, (int, float)) and not isinstance(k, bool) and abs(k) < 3.5e38 for k in found):
+        if not all(isinstance(k, (int, float)) and not isinstance(k, bool) and abs(k) < BINARY32_LIMIT for k in found):
             self._refuse(name, found, "numbers")
         return tuple(float(k) for k in found)
 

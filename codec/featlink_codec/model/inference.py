@@ -51,12 +51,17 @@ class InferenceFormat:
         """The values in this format, rounded to nearest even; fixed point and int8 saturate.
 
         Fixed point is held in int8, int16 or int32, the least that holds its bits.
+
+        :raises SettingsError: values that are not finite, which only the floating-point formats have
         """
         if self.name.startswith("float"):
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 return Materialized(values.astype(self.name), 1.0)
+        exact = values.astype(np.float64)
+        if not np.isfinite(exact).all():
+            raise SettingsError(f"values that are not finite have no {self.name}")
         if self.name == "int8":
-            largest = float(np.abs(values).max()) if values.size else 0.0
+            largest = float(np.abs(exact).max()) if exact.size else 0.0
             scale = largest / 127 if largest else 1.0
             bits = 8
         else:
@@ -66,4 +71,4 @@ class InferenceFormat:
             bits = self.bits
         low, high = -(1 << bits - 1), (1 << bits - 1) - 1
         held = np.int8 if bits <= 8 else np.int16 if bits <= 16 else np.int32
-        return Materialized(np.clip(np.rint(values.astype(np.float64) / scale), low, high).astype(held), scale)
+        return Materialized(np.clip(np.rint(exact / scale), low, high).astype(held), scale)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class OnnxFile:
     """
 
     def __init__(self, data: bytes | mmap.mmap) -> None:
+        self._data = data
         found = take_apart(memoryview(data))
         self.tensors = found.tensors
         self.graph = found.graph
@@ -37,6 +38,9 @@ class OnnxFile:
 
     def tensor(self, name: str) -> NDArray[Any]:
         """Values of one, read-only."""
+        if isinstance(self._data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            # The tensors before need not stay in memory: the file still has them.
+            self._data.madvise(mmap.MADV_DONTNEED)
         return self.tensors[name]
 
     def model_sha256(self) -> str:
@@ -107,19 +111,31 @@ def write_onnx(
 def _verify(path: Path, types: dict[str, np.dtype[Any]], wanted: str) -> None:
     """Compare the tensors in a file with their hash."""
     with path.open("rb") as file:
-        tensors = OnnxFile(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)).tensors
+        found = OnnxFile(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     # Lossless streams hold binary16 as the integers of its bits; of an ONNX file nothing else says that it came of one.
-    for as_bits in (False, True):
-        values = {
-            name: tensors[name].view(np.int16 if as_bits and tensors[name].dtype == np.float16 else dtype)
-            if name in tensors
-            else _missing(name)
-            for name, dtype in types.items()
-        }
-        if identity.values_sha256(values) == wanted:
+    halves = any(dtype == np.float16 for dtype in types.values())
+    for as_bits in (False, True) if halves else (False,):
+        if identity.values_sha256(_Seen(found, types, as_bits)) == wanted:
             return
     raise StreamError("wrong-base", 0, "base and updates together do not come to the last update's hash of the result")
 
 
-def _missing(name: str) -> NDArray[Any]:
-    raise StreamError("bad-graph", 0, f"{name!r} is not found in the file that was written")
+class _Seen(Mapping[str, NDArray[Any]]):
+    """A file's tensors in the types that the stream has for them, each looked up when it is asked for."""
+
+    def __init__(self, file: OnnxFile, types: dict[str, np.dtype[Any]], as_bits: bool) -> None:
+        self._file = file
+        self._types = types
+        self._as_bits = as_bits
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._file.tensors:
+            raise StreamError("bad-graph", 0, f"{name!r} is not found in the file that was written")
+        values = self._file.tensor(name)
+        return values.view(np.int16 if self._as_bits and values.dtype == np.float16 else self._types[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._types)
+
+    def __len__(self) -> int:
+        return len(self._types)

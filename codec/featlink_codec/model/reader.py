@@ -150,10 +150,8 @@ class ModelStream:
                 text = f"{name!r}: {found}, the control data says an NDU of {record.size}"
                 raise StreamError("bad-index", unit.offset, text)
         header, payload = read_header(self._data, unit, self.parameters, self.budget)
-        if record is not None and record.topology_elem_id not in header.topology_elem_ids:
-            held = ", ".join(map(repr, header.topology_elem_ids))
-            text = f"the unit holds {held}, the control data says {record.topology_elem_id!r}"
-            raise StreamError("bad-index", unit.offset, text)
+        if record is not None:
+            self._check_held(record, header.topology_elem_ids, unit.offset)
         tensors = decode_unit(self._data, unit, header, payload, self.parameters, self._core, contexts, self._threads)
         return {tensor.name: tensor for tensor in tensors}, record
 
@@ -170,11 +168,21 @@ class ModelStream:
     def _checked(self, tensors: dict[str, DecodedTensor], name: str, record: TensorRecord | None) -> DecodedTensor:
         if record is None:
             return tensors[name]
+        # Of names that have one unit, only the first was looked for in it.
+        self._check_held(record, list(tensors), self._first + record.offset)
         tensor = tensors[record.topology_elem_id]
         if (found := tensor.sha256().hex()) != record.sha256:
             text = f"tensor {name!r} has the hash {found[:16]}..., the control data says {record.sha256[:16]}..."
             raise StreamError("hash-mismatch", tensor.offset, text)
         return tensor
+
+    @staticmethod
+    def _check_held(record: TensorRecord, held: list[str], offset: int) -> None:
+        """The unit of a tensor holds it, by the name that the control data says."""
+        if record.topology_elem_id not in held:
+            names = ", ".join(map(repr, held))
+            text = f"the unit holds {names}, the control data says {record.topology_elem_id!r}"
+            raise StreamError("bad-index", offset, text)
 
     def _values(self, tensor: DecodedTensor, record: TensorRecord | None) -> Tensor:
         """The values in the order, shape and type of the model."""
@@ -200,12 +208,18 @@ class ModelStream:
         return self._values(self.decoded(name, contexts), record)
 
     def materialized(self, name: str) -> Materialized:
-        """A tensor in its inference format (aspect 2), float32 or its own integers where none is named."""
+        """A tensor in its inference format (aspect 2), float32 or its own integers where none is named.
+
+        :raises StreamError: see `tensor`; ``bad-tensor``: the format cannot hold the values
+        """
         values = self.tensor(name)
         record = self._index()[name][1]
         if record is None or record.inference is None:
             return Materialized(values, 1.0)
-        return record.inference.materialize(values)
+        try:
+            return record.inference.materialize(values)
+        except SettingsError as error:
+            raise StreamError("bad-tensor", self._first + record.offset, f"{name!r}: {error}") from None
 
     def each(
         self, names: list[str] | None = None, contexts: Contexts | None = None
@@ -228,10 +242,7 @@ class ModelStream:
         for group in ahead(partial(self._unit_tensors, contexts=contexts), units, self._threads):
             for name, tensor, values in group:
                 total += int(np.prod(tensor.dimensions, dtype=np.int64))
-                if total > self.budget.max_total_elements:
-                    limit = self.budget.max_total_elements
-                    text = f"{total} elements up to {name!r}, the budget's max_total_elements is {limit}"
-                    raise StreamError("over-budget", tensor.offset, text)
+                self.budget.check_total(total, name, tensor.offset)
                 yield name, tensor, values
 
     def _unit_tensors(self, names: list[str], contexts: Contexts) -> list[tuple[str, DecodedTensor, Tensor]]:

