@@ -61,7 +61,7 @@ def seeds() -> list[bytes]:
     import seeds_model
 
     found = []
-    own = {f"update{number}": 4 + number for number in (1, 2, 3)}
+    own = {f"update{number}": 3 + number for number in (1, 2, 3)}
     foreign = {f"p13_update{number}": number for number in (1, 2, 3)}
     for name, data in seeds_model.streams().items():
         base = (own | foreign).get(name, 0)
