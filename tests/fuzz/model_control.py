@@ -61,7 +61,7 @@ _VALUES: tuple[Any, ...] = (
 )
 
 
-def _lines(piece: bytes) -> list[Any] | None:
+def lines_of(piece: bytes) -> list[Any] | None:
     """Head and levels, or None."""
     inside = body(piece)
     text = inside[3:-1]
@@ -73,7 +73,7 @@ def _lines(piece: bytes) -> list[Any] | None:
         return None
 
 
-def _written(piece: bytes, lines: Sequence[Any], consistent: bool = True) -> bytes:
+def written(piece: bytes, lines: Sequence[Any], consistent: bool = True) -> bytes:
     """The unit with other lines; the head says their lengths and checks again."""
     texts = []
     for line in lines:
@@ -93,14 +93,14 @@ def _written(piece: bytes, lines: Sequence[Any], consistent: bool = True) -> byt
 def edited(pieces: list[bytes], rng: random.Random, streams: Sequence[bytes]) -> list[bytes]:
     """Members changed, left out or repeated; lengths and checks are right again, mostly."""
     for k, piece in enumerate(pieces):
-        lines = _lines(piece)
+        lines = lines_of(piece)
         if lines is None:
             continue
         for _ in range(rng.choice((1, 1, 2, 4))):
             edit = rng.choice((_anywhere, _anywhere, _record, _record, _record, _versions, _topology, _names))
             edit(lines, rng)
         try:
-            pieces[k] = _written(piece, lines, rng.random() < 0.93)
+            pieces[k] = written(piece, lines, rng.random() < 0.93)
         except (RecursionError, ValueError):
             return pieces
     return pieces
@@ -109,7 +109,7 @@ def edited(pieces: list[bytes], rng: random.Random, streams: Sequence[bytes]) ->
 def fitted(pieces: list[bytes]) -> list[bytes]:
     """Places of units as they have become, in the order in which they stand."""
     for k, piece in enumerate(pieces):
-        lines = _lines(piece)
+        lines = lines_of(piece)
         if lines is None:
             continue
         records = _records(lines)
@@ -130,7 +130,7 @@ def fitted(pieces: list[bytes]) -> list[bytes]:
             return pieces
         for record in records:
             record["at"] = new[tuple(record["at"])]
-        pieces[k] = _written(piece, lines)
+        pieces[k] = written(piece, lines)
     return pieces
 
 

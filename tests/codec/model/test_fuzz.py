@@ -84,9 +84,9 @@ def test_the_check_sees_other_errors(fuzz, monkeypatch):
 def edited(fuzz, name, change):
     """One of the fuzzer's good streams with other control data; lengths and checks are right."""
     pieces = fuzz.model_framing.split(fuzz.seeds_model.streams()[name])
-    lines = fuzz.model_control._lines(pieces[2])
+    lines = fuzz.model_control.lines_of(pieces[2])
     change(lines[1])
-    pieces[2] = fuzz.model_control._written(pieces[2], lines)
+    pieces[2] = fuzz.model_control.written(pieces[2], lines)
     return b"".join(pieces)
 
 
