@@ -39,6 +39,8 @@ from .sink import Sink
 from .source import Source
 from .stats import PipelineStats
 
+#: Behind an error, for each stage to end, in seconds; a camera may block the first one for longer.
+_ENDING_S = 2.0
 #: Tensors on their way between two stages.
 DEFAULT_QUEUE = 4
 
@@ -153,6 +155,9 @@ class Pipeline:
             self._sink.abort()
             raise
         if self._failure is not None:
+            # A process that ends while another stage is inside onnxruntime or FFmpeg is aborted by them.
+            for thread in threads[:-1]:
+                thread.join(timeout=_ENDING_S)
             self._sink.abort()
             raise self._failure
         self._sink.commit()
