@@ -129,8 +129,10 @@ def seeded(seed: int, count: int | None, minutes: float | None, out: Path | None
 
 
 def _found(run: Run, data: bytes, error: Exception, out: Path | None) -> None:
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f"{type(error).__name__} {Path(frames[-1].filename).name}:{frames[-1].lineno} {frames[-2].lineno}"
+    # An assertion about an error is told from others by where that was raised.
+    chain = [error] if error.__context__ is None else [error, error.__context__]
+    frames = [traceback.extract_tb(one.__traceback__)[-1] for one in chain]
+    place = " of ".join([type(error).__name__, *(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)])
     if place in run.findings:
         return
     run.findings[place] = data

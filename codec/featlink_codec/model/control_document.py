@@ -137,7 +137,7 @@ class ControlDocument:
         return None
 
     def _read_level(self, number: int, begin: int, size: int, check: str) -> object:
-        at = self.offset + begin
+        at = self.offset + min(begin, len(self._text))
         if begin + size > len(self._text):
             text = f"level {number} of {size} bytes, of which {max(0, len(self._text) - begin)} are there"
             raise StreamError("bad-control", at, text)

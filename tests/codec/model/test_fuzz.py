@@ -138,6 +138,17 @@ def test_the_budget_holds_for_all_versions_of_a_chain_together(fuzz):
         compose(ModelStream(data, Budget(max_total_elements=599)), "v19")
 
 
+def test_a_level_beyond_the_text_is_blamed_on_its_end(fuzz):
+    pieces = fuzz.model_framing.split(fuzz.seeds_model.streams()["described"])
+    lines = fuzz.model_control.lines_of(pieces[2])
+    lines[0]["levels"][1][1] = 1 << 70
+    pieces[2] = fuzz.model_control.written(pieces[2], lines, False)
+    data = b"".join(pieces)
+    with pytest.raises(StreamError, match=r"bad-control: level 3 of .* of which 0 are there") as caught:
+        _ = ModelStream(data).control.topology
+    assert caught.value.offset <= len(data)
+
+
 def test_a_missing_context_is_blamed_on_its_unit(fuzz):
     stream = ModelStream(fuzz.seeds_model.streams()["p13_update2"])
     offsets = [unit.offset for unit in stream.units()]
