@@ -120,9 +120,9 @@ def fitted(pieces: list[bytes]) -> list[bytes]:
             at += len(unit)
         try:
             order = sorted(range(len(records)), key=lambda n: records[n]["at"])
+            kinds = list(dict.fromkeys(tuple(records[n]["at"]) for n in order))
         except (KeyError, TypeError):
             return pieces
-        kinds = list(dict.fromkeys(tuple(records[n]["at"]) for n in order))
         if len(kinds) != len(places):
             return pieces
         new = dict(zip(kinds, places, strict=True))
