@@ -10,7 +10,6 @@ inputs as the demo's; steps by ten pictures of its clip, distortions on 25 other
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import lzma
 import subprocess
@@ -34,10 +33,11 @@ from featlink_host.model.onnx_graph import OnnxModel, read_onnx
 from featlink_host.model.search import Point, Way, settings_at
 from featlink_host.model.sensitivity import offsets, sensitivities
 
+from . import fashion_mnist
+
 Tensor = NDArray[Any]
 ROOT = Path(__file__).parents[1]
 ASSETS = ROOT / "tests" / "assets"
-PACKAGE = "dataset-fashion-mnist"
 WAYS = (Way(), Way(0.1), Way(1.29), Way(feedback=True))
 
 
@@ -49,11 +49,11 @@ def main() -> None:
     parser.add_argument("--nncodec", help="a Python that has nncodec 2.1.3")
     parser.add_argument("--out", type=Path, default=Path("out/bench-model.json"))
     options = parser.parse_args()
-    found: dict[str, Any] = {"fmnist": fmnist(options.data or _fetched(), options.nncodec)}
+    found: dict[str, Any] = {"fmnist": fmnist(options.data or fashion_mnist.fetched(), options.nncodec)}
     if options.detector is not None:
         found["detector"] = detector(options.detector)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    options.out.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 class Coder:
@@ -80,8 +80,8 @@ class Coder:
 def fmnist(data: Path, nncodec: str | None) -> dict[str, Any]:
     """The CNN: sizes and accuracies, updates."""
     model, after = read_onnx(ASSETS / "fmnist_cnn.onnx"), read_onnx(ASSETS / "fmnist_cnn_update.onnx")
-    images, labels = _images(data, "t10k"), _labels(data, "t10k")
-    fitting = _images(data, "train")[:1024]
+    images, labels = fashion_mnist.images(data, "t10k"), fashion_mnist.labels(data, "t10k")
+    fitting = fashion_mnist.images(data, "train")[:1024]
     test = Evaluator(model, {"image": images})
     coder = Coder(model, Evaluator(model, {"image": fitting}))
     raw = sum(values.nbytes for values in model.tensors.values())
@@ -183,7 +183,9 @@ def detector(path: Path) -> dict[str, Any]:
             curve.append(row(f"steps by outputs, {way.text}, qp {qp}", len(stream), decoded, seconds=seconds))
         rows += curve
     ratios = {
-        f"{text} against {rival['what']}": bytes_at(curve, rival["distortion"]) / rival["bytes"]
+        f"{text} against {rival['what']}": None
+        if (size := bytes_at(curve, rival["distortion"])) is None
+        else size / rival["bytes"]
         for text, curve in curves.items()
         for rival in rows[:2]
     }
@@ -236,11 +238,11 @@ def snr(tensors: Mapping[str, Tensor], decoded: Mapping[str, Tensor]) -> float:
     return float(np.mean(found))
 
 
-def bytes_at(curve: list[dict[str, Any]], wanted: float) -> float:
-    """Bytes of a curve at a distortion, between its points; it does not go beyond them."""
+def bytes_at(curve: list[dict[str, Any]], wanted: float) -> float | None:
+    """Bytes of a curve at a distortion, between its points; None beyond them."""
     points = sorted((row["distortion"], row["bytes"]) for row in curve)
     if not points[0][0] <= wanted <= points[-1][0]:
-        return float("nan")
+        return None
     return float(np.interp(np.log(wanted), np.log([point[0] for point in points]), [point[1] for point in points]))
 
 
@@ -273,26 +275,6 @@ def _peer(
     result = {"rows": rows, "our_streams_it_decodes_exactly": f"{exact} of {len(found['decode'])}"}
     _say({"nncodec decodes exactly": result["our_streams_it_decodes_exactly"]})
     return result
-
-
-def _fetched() -> Path:
-    """Debian's package, unpacked."""
-    folder = Path(tempfile.mkdtemp())
-    subprocess.run(["apt-get", "download", PACKAGE], cwd=folder, check=True, capture_output=True)
-    (deb,) = folder.glob("*.deb")
-    subprocess.run(["dpkg", "-x", str(deb), str(folder)], check=True)
-    return folder / "usr" / "share" / "datasets" / "fashion-mnist"
-
-
-def _images(data: Path, kind: str) -> Tensor:
-    raw = gzip.decompress((data / f"{kind}-images-idx3-ubyte.gz").read_bytes())
-    pixels = np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 1, 28, 28)
-    return ((pixels / 255 - 0.286) / 0.353).astype(np.float32)
-
-
-def _labels(data: Path, kind: str) -> Tensor:
-    raw = gzip.decompress((data / f"{kind}-labels-idx1-ubyte.gz").read_bytes())
-    return np.frombuffer(raw, np.uint8, offset=8).astype(np.int64)
 
 
 def _say(row: Mapping[str, Any]) -> None:

@@ -1,22 +1,27 @@
 """`python -m bench.nnc_tensor`: parameters a second through the model stream's coder, on ResNet-50's shapes.
 
 Where nncodec's extension can be imported (PYTHONPATH names the folder of deepCABAC), its coder takes turns with ours.
+With --whole, so does all that `nn.encode` does, in another Python, with all that our `encode` does.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featlink_codec.model import tensor_core
+from featlink_codec.model import EncodeSettings, TensorSettings, encode, tensor_core
 from featlink_codec.model.tensor_coding import TensorCoding
 
 #: Scale of the Laplace distribution: what ResNet-50 comes to in bits at these steps.
@@ -134,17 +139,59 @@ def measure(qp: int, dq: bool, shapes: list[tuple[int, int]], rounds: int, peer:
     return {"qp": qp, "dq": dq, "bits": round(8 * size / count, 3), **rates}
 
 
+def whole(python: str, qp: int, dq: bool, shapes: list[tuple[int, int]], rounds: int) -> dict[str, Any]:
+    """Our `encode` and nncodec's `nn.encode`, as their users call them, in turns: medians of seconds, and bytes."""
+    rng = np.random.default_rng(1)
+    tensors = {f"t{k}": rng.laplace(0, SCALE, shape).astype(np.float32) for k, shape in enumerate(shapes)}
+    settings = EncodeSettings(TensorSettings(qp=qp, dq=dq), TensorSettings(dq=dq))
+    ours, theirs, ratios = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(Path(folder) / "x.npz", **tensors)
+        job = {"tensors": f"{folder}/x.npz", "encode": [], "decode": {}, "whole": [{"qp": qp, "use_dq": dq}]}
+        (Path(folder) / "job.json").write_text(json.dumps(job))
+        command = [python, str(Path(__file__).with_name("nncodec_peer.py")), f"{folder}/job.json"]
+        for _ in range(rounds):
+            start = time.perf_counter()
+            size = len(encode(tensors, settings).data)
+            ours.append(time.perf_counter() - start)
+            printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            peer = json.loads(printed.splitlines()[-1])["whole"][0]
+            theirs.append(peer["seconds"])
+            ratios.append(theirs[-1] / ours[-1])
+    count = sum(rows * columns for rows, columns in shapes) / 1e6
+    return {
+        "whole": {
+            "qp": qp,
+            "dq": dq,
+            "parameters": count,
+            "rounds": rounds,
+            "bytes": size,
+            "peer bytes": peer["bytes"],
+        },
+        "encode": round(count / statistics.median(ours), 2),
+        "peer encode": round(count / statistics.median(theirs), 2),
+        "encode ratio": round(statistics.median(ratios), 2),
+    }
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Measure, one line of JSON for each setting."""
     parser = argparse.ArgumentParser(prog="python -m bench.nnc_tensor", description=__doc__)
     parser.add_argument("--every", type=int, default=1, help="only one of so many tensors")
     parser.add_argument("--rounds", type=int, default=3, help="the least time of so many counts")
     parser.add_argument("--peer", action="store_true", help="measure nncodec's coder, too")
+    parser.add_argument(
+        "--whole", metavar="PYTHON", help="instead: a Python that has nncodec, to compare whole encodes"
+    )
     options = parser.parse_args(arguments)
     peer = Peer() if options.peer else None
     for qp in (-38, -32, -26):
         for dq in (True, False):
-            found = measure(qp, dq, resnet50()[:: options.every], options.rounds, peer)
+            shapes = resnet50()[:: options.every]
+            if options.whole:
+                found = whole(options.whole, qp, dq, shapes, options.rounds)
+            else:
+                found = measure(qp, dq, shapes, options.rounds, peer)
             sys.stdout.write(json.dumps(found) + "\n")
             sys.stdout.flush()
 

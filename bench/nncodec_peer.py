@@ -2,8 +2,9 @@
 
     python nncodec_peer.py JOB.json
 
-A job is {"tensors": x.npz, "encode": [{"qp": -32, "lambda_scale": 0}...], "decode": {y.nnc: y.npz}}. Prints a JSON:
-bytes of each encoding, its decoded tensors' files, and whether each decoded stream has the very tensors.
+A job is {"tensors": x.npz, "encode": [{"qp": -32, "lambda_scale": 0}...], "decode": {y.nnc: y.npz}}, and may have
+"whole": [{"qp": -32}...]: arguments of nn.encode. Prints a JSON: bytes of each encoding, its decoded tensors' files,
+whether each decoded stream has the very tensors, seconds and bytes of nn.encode.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ def main() -> None:
     """Do the job."""
     sys.meta_path.insert(0, _NoTorchvision())
     import numpy as np
-    from nncodec import nnc  # type: ignore[import-not-found]
+    from nncodec import nn, nnc  # type: ignore[import-not-found]
 
     job = json.loads(Path(sys.argv[1]).read_text())
-    found: dict[str, Any] = {"encode": [], "decode": {}}
+    found: dict[str, Any] = {"encode": [], "decode": {}, "whole": []}
     with np.load(job["tensors"]) as archive:
         tensors = {name: archive[name] for name in archive.files}
     folder = Path(tempfile.mkdtemp())
@@ -64,6 +65,13 @@ def main() -> None:
         found["encode"].append(
             settings | {"bytes": len(stream), "seconds": seconds, "tensors": str(folder / f"{number}.npz")}
         )
+    for settings in job.get("whole", []):
+        given = {name: values.copy() for name, values in tensors.items()}
+        with contextlib.redirect_stdout(io.StringIO()):
+            begin = time.perf_counter()
+            stream = nn.encode(given, {"verbose": False, "results": str(folder), **settings})
+            seconds = time.perf_counter() - begin
+        found["whole"].append({"seconds": seconds, "bytes": len(stream)})
     for path, wanted in job["decode"].items():
         with contextlib.redirect_stdout(io.StringIO()):
             values = nnc.decompress(bytearray(Path(path).read_bytes()), verbose=False)

@@ -60,6 +60,12 @@ def encode(
         typer.Option(metavar="[relevance|robustness]", help="Beside the model, by --images; may be given again."),
     ] = None,
     options: Annotated[bool, typer.Option("--options", help="Also how layers may be processed.")] = False,
+    blocks: Annotated[
+        bool, typer.Option("--blocks", help="A layer's weight, bias and batch normalization share a unit.")
+    ] = False,
+    data_formats: Annotated[
+        bool, typer.Option("--data-formats", help="Also tell in each unit which type its tensors have.")
+    ] = False,
     name: Annotated[str, typer.Option(help="Of the model, for the control data.")] = "",
     release: Annotated[str, typer.Option(help="Version of the model, for the control data.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -96,6 +102,8 @@ def encode(
         compensate=compensate,
         supplements=tuple(supplement or ()),
         options=options,
+        blocks=blocks,
+        data_formats=data_formats,
         name=name,
         release=release,
     )

@@ -28,8 +28,9 @@ from featlink_codec.model.decoded import TensorContext
 from featlink_codec.model.inference import InferenceFormat
 from featlink_codec.model.onnx_bytes import FORMAT
 from featlink_codec.model.orders import Order, OrderKind
+from featlink_codec.model.processing import Processing, ProcessingOption
 from featlink_codec.model.protobuf import bytes_head, varint
-from featlink_codec.model.tensor_level import Part, Processing, ProcessingOption, Rule, Supplement, Version
+from featlink_codec.model.tensor_level import Part, Rule, Supplement, Version
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "nnc"
 ORDERS = (

@@ -91,7 +91,20 @@ static int count_zeros(void *with, uint64_t place, uint32_t count) {
 
 /* The state of dependent quantization behind weights that are not priced. */
 static uint32_t pass(uint32_t state, const int32_t *indices, size_t count) {
-    for (size_t k = 0; k < count; k++) state = fl_nnc_transitions[2 * state + ((uint32_t)indices[k] & 1)];
+    /* Four transitions at once. */
+    uint8_t four[8][16];
+    for (uint32_t from = 0; from < 8; from++)
+        for (uint32_t parities = 0; parities < 16; parities++) {
+            uint32_t to = from;
+            for (unsigned k = 0; k < 4; k++) to = fl_nnc_transitions[2 * to + (parities >> k & 1)];
+            four[from][parities] = (uint8_t)to;
+        }
+    size_t k = 0;
+    for (; k + 4 <= count; k += 4) {
+        const uint32_t odd[4] = {indices[k] & 1, indices[k + 1] & 1, indices[k + 2] & 1, indices[k + 3] & 1};
+        state = four[state][odd[0] | odd[1] << 1 | odd[2] << 2 | odd[3] << 3];
+    }
+    for (; k < count; k++) state = fl_nnc_transitions[2 * state + ((uint32_t)indices[k] & 1)];
     return state;
 }
 

@@ -72,15 +72,20 @@ static void find_errors(const float *weights, const float *importance, double sc
         for (unsigned kind = 0; kind < 4; kind++) errors[k][kind] *= importance[k];
 }
 
-static int32_t index_of(float weight, double scale, uint32_t source, uint32_t parity) {
-    double s;
-    const int64_t m = (int64_t)round_quarter(weight, scale, &s);
-    int64_t index;
-    if (source & 1)
-        index = parity ? 2 * m + ((float)s < -1 ? -1 : 1) : 2 * m + ((float)s > (m ? 1 : 1.5f) ? 2 : 0);
-    else
-        index = parity ? 2 * m + (s < 0 ? -1 : 1) : 2 * m;
-    return (int32_t)(weight < 0 ? -index : index);
+/* The odd quantizer's candidates are chosen as find_errors has it; choices: bit 0 its use, bit 1 the parity. */
+static void find_indices(const float *weights, double scale, const uint8_t *choices, size_t count, int32_t *indices) {
+    for (size_t k = 0; k < count; k++) {
+        double exact;
+        const double rounded = round_quarter(weights[k], scale, &exact);
+        const int32_t m = (int32_t)rounded, choice = choices[k];
+        const float s = (float)exact, turn = m ? 1 : 1.5f;
+        const int32_t even = exact < 0 ? -1 : 1, odd_even = s > turn ? 2 : 0, odd_odd = s < -1 ? -1 : 1;
+        /* Masks rather than branches: nobody foresees these. */
+        const int32_t quantizer = -(choice & 1), parity = -(choice >> 1);
+        const int32_t more = (parity & ((quantizer & odd_odd) | (~quantizer & even))) | (~parity & quantizer & odd_even);
+        const int32_t index = 2 * m + more, negative = -(int32_t)(weights[k] < 0);
+        indices[k] = (index ^ negative) - negative;
+    }
 }
 
 /* Costs of the states 0, 2, 1, 3 and 4, 6, 5, 7: these lead to 0, 1, 7, 6 and 2, 3, 5, 4 with either parity. */
@@ -88,15 +93,24 @@ typedef struct {
     floats low, high;
 } costs;
 
-static void run(costs *c, float (*errors)[4], size_t count, uint8_t *decisions) {
+/* Weights whose errors are found while the search waits for its sums: these go one after the other. */
+#define BESIDE 16
+
+static void run(costs *c, const fl_nnc_task *task, double scale, uint64_t place, size_t count, uint8_t *decisions) {
     floats low = c->low, high = c->high;
-    for (size_t k = 0; k < count; k++) {
-        const floats error = LOAD(errors[k]), even = EVEN_TWICE(error), odd = ODD_TWICE(error);
-        const floats x = ADD(low, even), x_other = ADD(high, odd), y = ADD(low, odd), y_other = ADD(high, even);
-        decisions[k] = (uint8_t)(less(x_other, x) | less(y_other, y) << 4);
-        const floats to_x = LEAST(x, x_other), to_y = LEAST(y, y_other);
-        low = LOW_PAIRS(to_x, to_y);
-        high = HALVES_SWAPPED(HIGH_PAIRS(to_y, to_x));
+    for (size_t first = 0; first < count; first += BESIDE) {
+        float errors[BESIDE][4];
+        const size_t now = count - first < BESIDE ? count - first : BESIDE;
+        const float *importance = task->importance ? task->importance + place + first : 0;
+        find_errors(task->weights + place + first, importance, scale, now, errors);
+        for (size_t k = 0; k < now; k++) {
+            const floats error = LOAD(errors[k]), even = EVEN_TWICE(error), odd = ODD_TWICE(error);
+            const floats x = ADD(low, even), x_other = ADD(high, odd), y = ADD(low, odd), y_other = ADD(high, even);
+            decisions[first + k] = (uint8_t)(less(x_other, x) | less(y_other, y) << 4);
+            const floats to_x = LEAST(x, x_other), to_y = LEAST(y, y_other);
+            low = LOW_PAIRS(to_x, to_y);
+            high = HALVES_SWAPPED(HIGH_PAIRS(to_y, to_x));
+        }
     }
     /* Only differences count, and small numbers are exact. */
     const floats least = LEAST(low, high), pairs = LEAST(least, HALVES_SWAPPED(least));
@@ -108,6 +122,20 @@ static void run(costs *c, float (*errors)[4], size_t count, uint8_t *decisions) 
 /* Where a state's cost stands among eight, and its decision's bit. */
 static const uint8_t lanes[8] = {0, 2, 1, 3, 4, 6, 5, 7};
 static const uint8_t bits[8] = {0, 1, 4, 5, 7, 6, 3, 2};
+
+/* By state and decision: the state before, and how (as choices). States 2 to 5 have the edge of parity 1 first. */
+static const uint8_t came_from[16] = {0, 4, 2, 6, 0, 4, 2, 6, 3, 7, 1, 5, 3, 7, 1, 5};
+static const uint8_t how[16] = {0, 2, 0, 2, 2, 0, 2, 0, 3, 1, 3, 1, 1, 3, 1, 3};
+
+/* From a state back over weights. Returns the state before them. */
+static uint32_t trace(uint32_t state, const uint8_t *decisions, size_t count, uint8_t *choices) {
+    for (size_t k = count; k--;) {
+        const uint32_t edge = 2 * state + (decisions[k] >> bits[state] & 1);
+        choices[k] = how[edge];
+        state = came_from[edge];
+    }
+    return state;
+}
 
 static void skip_row(costs *c, uint32_t columns) {
     for (uint32_t k = columns & 3; k; k--) {
@@ -122,7 +150,7 @@ void fl_nnc_trellis(const fl_nnc_task *task, uint8_t *decisions) {
     const uint32_t rows = task->coding->rows, columns = task->coding->columns;
     const uint8_t *skip = task->skip;
     const double scale = 1 / task->step;
-    float errors[CHUNK][4];
+    uint8_t choices[BESIDE];
     const float begin[4] = {0, 0x1p60f, 0x1p60f, 0x1p60f};
     costs c = {LOAD(begin), ALL(0x1p60f)};
     uint64_t place = 0;
@@ -137,8 +165,7 @@ void fl_nnc_trellis(const fl_nnc_task *task, uint8_t *decisions) {
         row += more;
         for (uint64_t end = place + (uint64_t)more * columns; place < end;) {
             const size_t now = end - place < CHUNK ? (size_t)(end - place) : CHUNK;
-            find_errors(task->weights + place, task->importance ? task->importance + place : 0, scale, now, errors);
-            run(&c, errors, now, decisions + place);
+            run(&c, task, scale, place, now, decisions + place);
             place += now;
         }
     }
@@ -155,12 +182,11 @@ void fl_nnc_trellis(const fl_nnc_task *task, uint8_t *decisions) {
             for (uint32_t k = columns & 3; k; k--) state = fl_nnc_sources[0][state];
             continue;
         }
-        for (uint64_t k = first + columns; k-- > first;) {
-            /* States 2, 3, 4 and 5 have the edge of parity 1 first. */
-            const uint32_t other = decisions[k] >> bits[state] & 1, parity = other ^ (state >= 2 && state <= 5);
-            const uint32_t source = fl_nnc_sources[parity][state];
-            task->indices[k] = index_of(task->weights[k], scale, source, parity);
-            state = source;
+        for (uint64_t end = first + columns; end > first;) {
+            const size_t now = end - first < BESIDE ? (size_t)(end - first) : BESIDE;
+            end -= now;
+            state = trace(state, decisions + end, now, choices);
+            find_indices(task->weights + end, scale, choices, now, task->indices + end);
         }
     }
 }

@@ -2,12 +2,13 @@
 
 from .budget import Budget
 from .reader import ModelStream
-from .settings import EncodeSettings, TensorSettings
+from .settings import Block, EncodeSettings, TensorSettings
 from .updates import Updated, apply_update
 from .versions import Composed, compose, version_names
 from .writer import Description, EncodedModel, Layer, encode, encode_update
 
 __all__ = [
+    "Block",
     "Budget",
     "Composed",
     "Description",

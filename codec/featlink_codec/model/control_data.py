@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from .budget import Budget
 from .fields import FieldError, Fields, Json, packed, sparse, unique
-from .tensor_level import ProcessingOption
+from .processing import ProcessingOption
 
 
 @dataclass(frozen=True)

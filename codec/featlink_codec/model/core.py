@@ -69,8 +69,11 @@ class PayloadCore(Protocol):
         """(weights float32 [rows, columns], step, coding, lambda) -> indices int32 [rows, columns]."""
 
     @property
-    def levels(self) -> Callable[[NDArray[np.int32], TensorCoding], NDArray[np.int32]]:
-        """(indices, coding with dq) -> levels int32 [rows, columns]: what a decoder gives for them."""
+    def levels(self) -> Callable[[NDArray[np.int32], TensorCoding, NDArray[np.int32]], NDArray[np.int32]]:
+        """(indices, coding with dq, out) -> out with levels int32 [rows, columns]: what a decoder gives for them.
+
+        out may be the indices themselves.
+        """
 
 
 def default_core() -> PayloadCore:

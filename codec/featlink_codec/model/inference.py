@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 
 from ..errors import SettingsError
 
+#: nnr_decompressed_data_format, as nncodec numbers them.
+DATA_FORMATS = {
+    "int32": 0, "float32": 1, "int2": 2, "int3": 3, "int4": 4,
+    "int8": 5, "int16": 6, "int64": 7, "float16": 8, "float64": 9,
+}  # fmt: skip
+
 _FIXED = re.compile(r"fixed (\d{1,2})\.(\d{1,2})")
 
 
@@ -39,6 +45,13 @@ class InferenceFormat:
             raise SettingsError(
                 f"inference format {self.name!r}; expected float32, float16, int8 or fixed n.m, 1..32 bits"
             )
+
+    @property
+    def data_format(self) -> int | None:
+        """nnr_decompressed_data_format, None where it has no number for the format."""
+        if self.name.startswith("fixed"):
+            return DATA_FORMATS.get(f"int{self.bits}")
+        return DATA_FORMATS[self.name]
 
     @property
     def bits(self) -> int:

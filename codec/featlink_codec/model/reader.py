@@ -20,6 +20,7 @@ from .control_document import ControlDocument
 from .core import PayloadCore, default_core
 from .data_unit import DataUnitHeader
 from .decoded import DecodedTensor, TensorContext, converted, decode_unit, read_header
+from .hash_tree import check_hashes
 from .inference import Materialized
 from .stream_start import read_start
 from .syntax import UnitType
@@ -72,8 +73,6 @@ class ModelStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    # Finding units
 
     def units(self) -> Iterator[Unit]:
         """All units, in order; only their common headers are read.
@@ -133,8 +132,6 @@ class ModelStream:
         if self.control is not None and not supplements:
             beside = {supplement.source for supplement in self.control.tensors.supplements}
         return [name for name in self._index() if name not in beside]
-
-    # Decoding
 
     def _decode(self, name: str, contexts: Contexts) -> tuple[dict[str, DecodedTensor], TensorRecord | None]:
         """All tensors of the unit that holds a tensor, by topology_elem_id, checked against the control data."""
@@ -270,38 +267,31 @@ class ModelStream:
                     return self.tensor(supplement.source)
         raise SettingsError(f"no supplement {kind!r} of {tensor!r} in the stream")
 
-    # Identity
-
     def model_sha256(self) -> str:
         """Identity of the model: what the control data says, else what the decoded tensors come to."""
         if self.control is not None:
             return self.control.head.model
         return identity.sha256_of_tensors({name: tensor.sha256().hex() for name, tensor, _ in self.each()})
 
-    def verify(self) -> None:
+    def verify(self, partly: bool = False) -> list[str]:
         """Decode everything and check every hash, from tensors over layers to the model.
 
+        :param partly: of an update, leave out the tensors that are coded against the update before it
+        :return: what was left out
         :raises StreamError: at the first thing that is damaged, by name
         """
         for _ in self.units():
             pass
-        for _ in self.each(self.names(supplements=True)):
+        names = self.names(supplements=True)
+        left_out: list[str] = []
+        if partly and self.parameters.mps.mps_parent_signalling_enabled_flag:
+            left_out = [name for name in names if self._is_temporal(name)]
+        for _ in self.each([name for name in names if name not in set(left_out)]):
             pass
-        if self.control is None:
-            return
-        at = self._first
-        hashes = {record.name: record.sha256 for record in self.records()}
-        layers = self.control.layers.layers
-        if not layers:
-            beside = {supplement.source for supplement in self.control.tensors.supplements}
-            model = identity.sha256_of_tensors({name: hashes[name] for name in hashes if name not in beside})
-        else:
-            model = identity.model_sha256((layer.name, layer.sha256) for layer in layers)
-        for layer in layers:
-            missing = [name for name in layer.tensors if name not in hashes]
-            if missing:
-                raise StreamError("bad-control", at, f"layer {layer.name!r} has {missing[0]!r}, which is not there")
-            if identity.layer_sha256((name, hashes[name]) for name in layer.tensors) != layer.sha256:
-                raise StreamError("hash-mismatch", at, f"layer {layer.name!r} does not come to its hash")
-        if model != self.control.head.model:
-            raise StreamError("hash-mismatch", at, "the hashes of layers or tensors do not come to the model's")
+        if self.control is not None:
+            check_hashes(self.control, self._first)
+        return left_out
+
+    def _is_temporal(self, name: str) -> bool:
+        unit = read_unit(self._data, self._index()[name][0].offset)
+        return bool(self.header(unit).temporal_context_modeling_flag)

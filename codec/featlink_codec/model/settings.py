@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from ..errors import SettingsError
-from .inference import InferenceFormat
+from .inference import DATA_FORMATS, InferenceFormat
 from .orders import Order
 from .reconstruction import step_size
 from .tensor_syntax import MAX_SCAN_ORDER
@@ -57,6 +57,33 @@ class TensorSettings:
 
 
 @dataclass(frozen=True)
+class Block:
+    """Tensors that share a BLOCK unit: a weight, and what is there once for each of its rows.
+
+    :param weight: name of the weight
+    :param local_scaling: factors
+    :param normalization: of batch normalization: beta, gamma, mean, variance; or nothing
+    """
+
+    weight: str
+    local_scaling: str | None = None
+    normalization: tuple[str, ...] = ()
+    bias: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.normalization) not in (0, 4):
+            raise SettingsError(f"block of {self.weight!r}: {len(self.normalization)} tensors of normalization, not 4")
+        if len(self.names) < 2 or len(set(self.names)) < len(self.names):
+            raise SettingsError(f"block of {self.weight!r}: {', '.join(self.names)}; expected different tensors")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them, in the order of topology_elem_id_list."""
+        scaling, bias = ((name,) if name is not None else () for name in (self.local_scaling, self.bias))
+        return (self.weight, *scaling, *self.normalization, *bias)
+
+
+@dataclass(frozen=True)
 class EncodeSettings:
     """How a model is coded.
 
@@ -68,6 +95,9 @@ class EncodeSettings:
     :param raw_elements: tensors with at most so many elements are binary32 as they are
     :param choose_sets: begin each context with the set of states that costs least
     :param temporal: updates are coded in the light of the updates before
+    :param blocks: tensors that share a unit, in models; an update has a unit for each tensor
+    :param data_formats: tell in each unit the type that its tensors have; where a tensor's `inference` is set, that is
+        told anyhow
     :param control_data: write it; without, the stream holds nothing but what NNC has syntax for
     """
 
@@ -80,6 +110,8 @@ class EncodeSettings:
     choose_sets: bool = True
     temporal: bool = True
     control_data: bool = True
+    blocks: tuple[Block, ...] = ()
+    data_formats: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
@@ -87,6 +119,9 @@ class EncodeSettings:
             raise SettingsError(f"qp_density is {self.qp_density}, expected 0 to 7")
         if not 1 <= self.unary_length <= 256:
             raise SettingsError(f"unary_length is {self.unary_length}, expected 1 to 256")
+        members = [name for block in self.blocks for name in block.names]
+        if len(set(members)) < len(members):
+            raise SettingsError("a tensor stands in two blocks")
         # Deltas from the model's quantization parameter, which is that of the weights.
         if not -(1 << 12) <= self.weights.qp < 1 << 12:
             raise SettingsError(f"qp is {self.weights.qp}, expected -4096 to 4095")
@@ -101,6 +136,12 @@ class EncodeSettings:
         """Least and greatest quantization parameter that a tensor can have beside that of the weights."""
         half = 1 << 5 + self.qp_density
         return self.weights.qp - half, self.weights.qp + half - 1
+
+    def data_format(self, dtype: str, settings: TensorSettings) -> int | None:
+        """nnr_decompressed_data_format of a tensor of a type; None: it is not told."""
+        if settings.inference is not None:
+            return settings.inference.data_format
+        return DATA_FORMATS.get(dtype) if self.data_formats else None
 
     def of(self, name: str, dimensions: int) -> TensorSettings:
         """The settings for a tensor."""

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .core import PayloadCore
+from .core import Encoder, PayloadCore
 from .data_unit import Codebook, DataUnitHeader, PayloadType
 from .decoded import DecodedTensor, TensorContext
 from .layers import parameter_type
 from .reconstruction import QP_DELTA_BITS, EscapeTable, step_size
 from .settings import EncodeSettings, TensorSettings
+from .tensor_coding import EntryPoint, TensorCoding
 from .tensor_level import TensorRecord
 from .tensor_values import MAX_TABLE, coded_values, egk, escaped, orders, unit_name
 from .units import StreamWriter
@@ -39,18 +40,27 @@ class Node:
 
 @dataclass(frozen=True)
 class EncodedTensor:
-    """An NDU, and what it decodes to.
+    """A tensor, the NDU that holds it, and what it decodes to.
 
-    :param unit: the whole unit
+    :param unit: the whole unit; nothing where it is that of the tensor before
     :param record: of the control data, its offset still 0
     :param decoded: what a reader finds in the unit
-    :param values: what a reader makes of it
+    :param shape: of the tensor in its model
+    :param dtype: likewise
     """
 
     unit: bytes
     record: TensorRecord
     decoded: DecodedTensor
-    values: NDArray[Any]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def values(self) -> NDArray[Any]:
+        """What a reader makes of it: an array of its own."""
+        restored = self.record.order.restore(self.decoded.values(self.record.escape), self.shape)
+        with np.errstate(over="ignore"):
+            # What has no step is still the caller's.
+            return restored.astype(self.dtype, copy=self.decoded.qp is None)
 
     def without_levels(self) -> EncodedTensor:
         """All that a stream is assembled from, so that a model is not held twice."""
@@ -63,7 +73,7 @@ class EncodedTensor:
 
 
 @dataclass(frozen=True)
-class _Indices:
+class Indices:
     """Quantized: indices int32 in the tensor's stored dimensions, and what they mean."""
 
     values: NDArray[np.int32]
@@ -99,7 +109,9 @@ class TensorEncoder:
         least = math.inf
         for order in orders(settings, values.reshape(stored_shape), arrange):
             stored = np.ascontiguousarray(order.arrange(values.reshape(stored_shape)))
-            for header, payload, decoded, escape in self._attempts(unit_name(name), stored, settings, node):
+            for header, payload, decoded, escape in self._attempts(
+                unit_name(name), stored, tensor.dtype.name, settings, node
+            ):
                 unit = self._writer.data_unit(header, payload)
                 # A permutation stands in the control data, a few digits for each row.
                 size = len(unit) + len(repr(order.permutation))
@@ -118,15 +130,12 @@ class TensorEncoder:
                         escape=escape,
                         inference=settings.inference,
                     )
-                    best = EncodedTensor(unit, record, decoded, values)
+                    best = EncodedTensor(unit, record, decoded, tensor.shape, tensor.dtype)
         assert best is not None
-        record = replace(best.record, sha256=best.decoded.sha256().hex())
-        restored = record.order.restore(best.decoded.values(record.escape), values.shape)
-        with np.errstate(over="ignore"):
-            return EncodedTensor(best.unit, record, best.decoded, restored.astype(tensor.dtype))
+        return replace(best, record=replace(best.record, sha256=best.decoded.sha256().hex()))
 
     def _attempts(
-        self, name: str, stored: NDArray[Any], settings: TensorSettings, node: Node
+        self, name: str, stored: NDArray[Any], dtype: str, settings: TensorSettings, node: Node
     ) -> Iterator[tuple[DataUnitHeader, bytes, DecodedTensor, EscapeTable | None]]:
         """The ways to code a tensor that are worth comparing."""
         header = DataUnitHeader(
@@ -136,6 +145,7 @@ class TensorEncoder:
             parent_node_id_present_flag=int(node.is_update),
             tensor_dimensions=list(stored.shape),
             cabac_unary_length_minus1=self._settings.unary_length - 1,
+            nnr_decompressed_data_format=self._settings.data_format(dtype, settings),
         )
         place = (0, node.parameter_id, node.put_node_depth)
         if stored.dtype.kind == "f" and self._is_raw(stored, settings):
@@ -145,13 +155,15 @@ class TensorEncoder:
             yield header, stored.astype("<f4").tobytes(), raw, None
             return
         if stored.dtype.kind == "i":
-            quantized = _Indices(stored, stored.shape, False, None)
+            quantized = Indices(stored, stored.shape, False, None)
         else:
-            quantized = self._quantized(stored, settings)
-        for context, history in self._contexts(node, stored):
-            yield (*self._coded(replace(header), quantized, settings, node, context, history), quantized.escape)
+            quantized = self.quantized(stored, settings)
+        contexts = self._contexts(node, stored)
+        for number, (context, history) in enumerate(contexts, 1):
+            last = number == len(contexts)
+            yield (*self._coded(replace(header), quantized, settings, node, context, history, last), quantized.escape)
         if settings.codebook and (booked := self._with_codebook(stored, settings)) is not None:
-            yield (*self._coded(replace(header), booked, settings, node, None, False), None)
+            yield (*self._coded(replace(header), booked, settings, node, None, False, True), None)
 
     def _contexts(self, node: Node, stored: NDArray[Any]) -> list[tuple[TensorContext | None, bool]]:
         """What an update may be coded in the light of: levels of the one before, places that changed in any."""
@@ -165,18 +177,18 @@ class TensorEncoder:
     def _is_raw(self, stored: NDArray[np.float32], settings: TensorSettings) -> bool:
         if settings.raw or stored.size <= self._settings.raw_elements or not np.isfinite(stored).all():
             return True
-        return self._qp(stored, settings) > self._settings.qp_bounds[1]
+        return self.qp(stored, settings) > self._settings.qp_bounds[1]
 
-    def _qp(self, stored: NDArray[np.float32], settings: TensorSettings) -> int:
+    def qp(self, stored: NDArray[np.float32], settings: TensorSettings) -> int:
         """The settings' quantization parameter, or the least one that keeps the indices within bounds."""
-        qp, largest = settings.qp, float(np.abs(stored).max())
+        qp, largest = settings.qp, max(float(stored.max()), -float(stored.min()))
         while largest / float(step_size(qp, self._settings.qp_density)) > MAX_INDEX:
             qp += 1
         return qp
 
-    def _quantized(self, stored: NDArray[np.float32], settings: TensorSettings) -> _Indices:
+    def quantized(self, stored: NDArray[np.float32], settings: TensorSettings) -> Indices:
         """Indices by the core's quantizer."""
-        qp = self._qp(stored, settings)
+        qp = self.qp(stored, settings)
         step = float(step_size(qp, self._settings.qp_density))
         header = DataUnitHeader(
             tensor_dimensions=list(stored.shape),
@@ -190,31 +202,32 @@ class TensorEncoder:
         escape = None
         if settings.escape_limit is not None:
             indices, escape = escaped(stored, indices, settings.escape_limit)
-        return _Indices(indices, stored.shape, settings.dq, qp, escape=escape)
+        return Indices(indices, stored.shape, settings.dq, qp, escape=escape)
 
-    def _with_codebook(self, stored: NDArray[Any], settings: TensorSettings) -> _Indices | None:
+    def _with_codebook(self, stored: NDArray[Any], settings: TensorSettings) -> Indices | None:
         """Places in a table of the levels that uniform quantization leads to; None where there are too many."""
         if stored.dtype.kind == "i":
             return None
-        uniform = self._quantized(stored, replace(settings, dq=False, codebook=False))
+        uniform = self.quantized(stored, replace(settings, dq=False, codebook=False))
         values, places, counts = np.unique(uniform.values, return_inverse=True, return_counts=True)
         if len(values) > MAX_TABLE:
             return None
         zero_offset = int(counts.argmax())
         book = Codebook(egk(values), zero_offset, values.tolist())
         indices = (places.reshape(stored.shape) - zero_offset).astype(np.int32)
-        return _Indices(indices, stored.shape, False, uniform.qp, book)
+        return Indices(indices, stored.shape, False, uniform.qp, book)
 
     def _coded(
         self,
         header: DataUnitHeader,
-        quantized: _Indices,
+        quantized: Indices,
         settings: TensorSettings,
         node: Node,
         context: TensorContext | None,
         history: bool,
+        last: bool,
     ) -> tuple[DataUnitHeader, bytes, DecodedTensor]:
-        """The header and payload of quantized values."""
+        """The header and payload of quantized values. :param last: nobody needs them afterwards"""
         kind = PayloadType.INT if quantized.qp is None else PayloadType.FLOAT
         header.nnr_compressed_data_unit_payload_type = kind
         header.codebook = quantized.codebook
@@ -224,15 +237,36 @@ class TensorEncoder:
             header.scan_order = settings.scan_order
         header.temporal_context_modeling_flag = int(context is not None)
         coding = header.coding(0, 1)
-        indices = quantized.values.reshape(rows, columns)
-        # The peer's coder and quantizer disagree on skipped rows in blocks under dependent quantization: kept apart.
-        row_skip = settings.row_skip and not (quantized.dq and header.scan_order) and not indices.any(axis=1).all()
         encoder = self._core.PayloadEncoder()
-        density = self._settings.qp_density
-        if quantized.qp is not None:
-            bits = QP_DELTA_BITS + density
-            encoder.bits((quantized.qp - self._settings.weights.qp) & ((1 << bits) - 1), bits)
         header.cabac_entry_point_list = []
+        self.put(encoder, quantized, coding, settings, header.cabac_entry_point_list, context, history)
+        payload = encoder.finish()
+        indices = levels = quantized.values.reshape(rows, columns)
+        if coding.dq:
+            levels = self._core.levels(indices, coding, indices if last else np.empty_like(indices))
+        return header, payload, DecodedTensor(
+            header.topology_elem_ids[0], kind, quantized.dimensions, levels, None, quantized.qp,
+            self._settings.qp_density, quantized.codebook, 0, (0, node.parameter_id, node.put_node_depth),
+            node.is_update,
+        )  # fmt: skip
+
+    def put(
+        self,
+        encoder: Encoder,
+        quantized: Indices,
+        coding: TensorCoding,
+        settings: TensorSettings,
+        entry_points: list[EntryPoint],
+        context: TensorContext | None = None,
+        history: bool = False,
+    ) -> None:
+        """Add quantized values to a codeword, their quantization parameter before them."""
+        indices = quantized.values.reshape(coding.rows, coding.columns)
+        # The peer's coder and quantizer disagree on skipped rows in blocks under dependent quantization: kept apart.
+        row_skip = settings.row_skip and not (quantized.dq and coding.scan_order) and not indices.any(axis=1).all()
+        if quantized.qp is not None:
+            bits = QP_DELTA_BITS + self._settings.qp_density
+            encoder.bits((quantized.qp - self._settings.weights.qp) & ((1 << bits) - 1), bits)
         encoder.tensor(
             indices,
             coding,
@@ -240,13 +274,5 @@ class TensorEncoder:
             context.history if context is not None and history else None,
             bool(row_skip),
             self._settings.choose_sets,
-            header.cabac_entry_point_list,
+            entry_points,
         )
-        payload = encoder.finish()
-        levels = indices
-        if coding.dq:
-            levels = self._core.levels(indices, coding)
-        return header, payload, DecodedTensor(
-            header.topology_elem_ids[0], kind, quantized.dimensions, levels, None, quantized.qp, density,
-            quantized.codebook, 0, (0, node.parameter_id, node.put_node_depth), node.is_update,
-        )  # fmt: skip

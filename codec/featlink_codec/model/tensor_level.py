@@ -11,43 +11,11 @@ from .budget import Budget
 from .fields import FieldError, Fields, Json, member, packed, sparse, unique
 from .inference import InferenceFormat
 from .orders import Order, OrderKind
+from .processing import ProcessingOption
 from .reconstruction import EscapeTable
 
 MAX_OFFSET = (1 << 48) - 1
 MAX_DIMENSION = (1 << 31) - 1
-
-
-class Processing(enum.Enum):
-    """How a portion may be processed in inference (aspect 7)."""
-
-    PARALLEL = "parallel"
-    PER_SAMPLE = "per-sample"
-    PER_CHANNEL = "per-channel"
-    PER_CLASS = "per-class"
-    #: It takes results of the portions that it names.
-    DEPENDS_ON = "depends-on"
-
-
-@dataclass(frozen=True)
-class ProcessingOption:
-    """One option for a tensor or layer.
-
-    :param required: must be used, rather than may
-    :param portions: names of what it depends on; only for DEPENDS_ON
-    """
-
-    processing: Processing
-    required: bool = False
-    portions: tuple[str, ...] = ()
-
-    @classmethod
-    def parse(cls, io: Fields) -> ProcessingOption:
-        """From its object."""
-        return cls(member(Processing, io, "option"), io.boolean("required"), io.texts("portions"))
-
-    def json(self) -> Json:
-        """Its object."""
-        return sparse(option=self.processing.value, required=self.required, portions=list(self.portions))
 
 
 @dataclass(frozen=True)

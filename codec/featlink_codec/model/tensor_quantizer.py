@@ -103,14 +103,17 @@ def scan_positions(coding: TensorCoding) -> NDArray[np.int64]:
     return np.lexsort((column, row, column // side, row // side))
 
 
-def levels(indices: Levels, coding: TensorCoding) -> Levels:
+def levels(indices: Levels, coding: TensorCoding, out: Levels | None = None) -> Levels:
     """What a decoder gives for quantization indices: int32 [rows, columns].
 
+    :param out: where to put them, C-contiguous; may be the indices' own memory
     :raises SettingsError: an array that does not fit, or a level beyond 32 bits
     """
     values = beside("indices", indices, coding, "i")
     made = core_coding(coding)
-    found = np.empty((coding.rows, coding.columns), np.int32)
+    found = np.empty((coding.rows, coding.columns), np.int32) if out is None else out
+    if found.shape != (coding.rows, coding.columns) or found.dtype != np.int32 or not found.flags.c_contiguous:
+        raise SettingsError(f"out is {found.dtype} {list(found.shape)}, expected int32 {[coding.rows, coding.columns]}")
     check_written(nnc.library().fl_nnc_levels(ctypes.addressof(made), address(values), address(found)))
     return found
 

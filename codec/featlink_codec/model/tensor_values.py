@@ -37,13 +37,13 @@ def coded_values(name: str, tensor: NDArray[Any]) -> tuple[NDArray[Any], str | N
         raise SettingsError(f"{name!r} is {dtype}, expected one of float32, int32, {', '.join(DTYPES)}")
     if tensor.dtype.kind == "f":
         with np.errstate(over="ignore"):
-            values = tensor.astype(np.float32)
+            values = tensor.astype(np.float32, copy=False)
         if dtype == "float64" and (np.isfinite(tensor) & ~np.isfinite(values)).any():
             raise SettingsError(f"{name!r}: a value is beyond binary32")
         return values, None if dtype == "float32" else dtype
     if tensor.dtype.itemsize >= 4 and not -(1 << 31) <= int(tensor.min()) <= int(tensor.max()) < 1 << 31:
         raise SettingsError(f"{name!r}: integers of {dtype} from {tensor.min()} to {tensor.max()}, 32 bits are coded")
-    return tensor.astype(np.int32), None if dtype == "int32" else dtype
+    return tensor.astype(np.int32, copy=False), None if dtype == "int32" else dtype
 
 
 def orders(settings: TensorSettings, stored: NDArray[Any], arrange: bool) -> list[Order]:

@@ -139,9 +139,16 @@ class PayloadEncoder:
         return codeword
 
 
-def levels(indices: Levels, coding: TensorCoding) -> Levels:
-    """Levels of dependent quantization for its indices; see `reconstruction.levels_of`."""
-    return levels_of(indices, coding)
+def levels(indices: Levels, coding: TensorCoding, out: Levels | None = None) -> Levels:
+    """Levels of dependent quantization for its indices; see `reconstruction.levels_of`.
+
+    :param out: where to put them
+    """
+    found = levels_of(indices, coding)
+    if out is None:
+        return found
+    out[:] = found
+    return out
 
 
 def quantize(weights: NDArray[np.float32], step: float, coding: TensorCoding, lambda_: float) -> Levels:

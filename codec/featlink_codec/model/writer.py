@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,19 @@ from numpy.typing import NDArray
 
 from ..errors import SettingsError
 from . import control_document, identity
+from .block_encoder import BlockEncoder
+from .budget import Budget
 from .control_data import DataSet, LayerLevel, LayerRecord, ModelInfo, Topology
 from .core import PayloadCore, default_core
 from .decoded import TensorContext
 from .fields import FieldError, packed
 from .layers import layer_type, layers_by_name
+from .processing import ProcessingOption
+from .reader import ModelStream
 from .settings import EncodeSettings
 from .syntax import ModelParameterSet
 from .tensor_encoder import EncodedTensor, Node, TensorEncoder
-from .tensor_level import ProcessingOption, Supplement, TensorLevel, TensorRecord, Version
+from .tensor_level import Supplement, TensorLevel, TensorRecord, Version
 from .tensor_values import unit_name
 from .units import StreamWriter
 from .updates import add, context_after
@@ -57,20 +62,35 @@ class Description:
     parameter_types: Mapping[str, str] = field(default_factory=dict)
 
 
+#: Of a stream that was written here, nothing is too large to be read here.
+_ANY_SIZE = Budget(*[1 << 62] * len(fields(Budget)))
+
+
 @dataclass(frozen=True)
 class EncodedModel:
     """A stream, and what its reader will have.
 
     :param data: the stream
     :param model_sha256: the model's identity; of an update: that of the updated model
-    :param tensors: values as decoded; of an update: of the updated model
+    :param updated: of an update: the updated model's values
     :param contexts: of an update: for the next one
     """
 
     data: bytes
     model_sha256: str
-    tensors: dict[str, NDArray[Any]]
+    updated: Mapping[str, NDArray[Any]] | None = None
     contexts: Mapping[str, TensorContext] = field(default_factory=dict)
+
+    @cached_property
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Values as decoded, in the order of the stream; of an update: of the updated model.
+
+        A model's are decoded when they are asked for, and kept: who only sends the stream does not hold them.
+        """
+        if self.updated is not None:
+            return dict(self.updated)
+        with ModelStream(self.data, _ANY_SIZE) as stream:
+            return stream.tensors(stream.names(supplements=True))
 
 
 def encode(
@@ -81,17 +101,29 @@ def encode(
 ) -> EncodedModel:
     """A model stream.
 
-    :param tensors: by name, in the order of the model
+    Tensors of a block come together, where their weight stands.
+
+    :param tensors: by name, in the order of the model; each is looked at once
     :raises SettingsError: a tensor that cannot be coded, or a description that does not go with the tensors
     """
     settings, description = settings or EncodeSettings(), description or Description()
     mps = ModelParameterSet(mps_qp_density=settings.qp_density, mps_quantization_parameter=settings.weights.qp)
     writer = StreamWriter(mps)
     encoder = TensorEncoder(settings, writer, core or default_core())
-    encoded = [
-        encoder.encode(name, np.asarray(tensor), Node(parameter_id)).without_levels()
-        for parameter_id, (name, tensor) in enumerate(tensors.items())
-    ]
+    blocks = BlockEncoder(settings, encoder, writer, core or default_core())
+    block_of = {block.weight: block for block in settings.blocks}
+    beside = {name for block in settings.blocks for name in block.names[1:]}
+    missing = [name for name in block_of if name not in tensors]
+    if missing:
+        raise SettingsError(f"block of {missing[0]!r}: there is no such tensor")
+    encoded: list[EncodedTensor] = []
+    for name in tensors:
+        node = Node(len(encoded))
+        if name in block_of:
+            made = blocks.encode(block_of[name], tensors, node)
+            encoded += [one.without_levels() for one in made]
+        elif name not in beside:
+            encoded.append(encoder.encode(name, np.asarray(tensors[name]), node).without_levels())
     return _assembled(writer, settings, description, encoded)
 
 
@@ -133,7 +165,7 @@ def encode_update(
         if difference is None:
             one = encoder.encode(name, wanted, Node(places[name]))
             sent.append(replace(one, record=replace(one.record, replaces=True)))
-            result[name] = one.values
+            result[name] = one.values()
             after.pop(one.decoded.name, None)
             continue
         if not difference.any():
@@ -145,12 +177,12 @@ def encode_update(
         if one.is_zero:
             continue
         sent.append(one)
-        result[name] = add(np.asarray(base[name]), one.values)
+        result[name] = add(np.asarray(base[name]), one.values())
         if (left := context_after(one.decoded, context)) is not None:
             after[one.decoded.name] = left
     removed = tuple(name for name in base if name not in tensors)
     made = _assembled(writer, settings, description, sent, base_sha256, result, removed)
-    return replace(made, tensors=result, contexts=after)
+    return replace(made, updated=result, contexts=after)
 
 
 def _difference(base: NDArray[Any] | None, wanted: NDArray[Any]) -> NDArray[Any] | None:
@@ -181,8 +213,10 @@ def _assembled(
 ) -> EncodedModel:
     """The stream of encoded tensors."""
     records: list[TensorRecord] = []
-    offset = 0
+    offset = end = 0
     for one in encoded:
+        if one.unit:
+            offset, end = end, end + len(one.unit)
         record = replace(
             one.record,
             offset=offset,
@@ -190,13 +224,12 @@ def _assembled(
             parameter_type=description.parameter_types.get(one.record.name, one.record.parameter_type),
         )
         records.append(record)
-        offset += record.size
     level = TensorLevel(tuple(records), description.versions, description.supplements, removed)
     try:
         level.check()
     except FieldError as error:
         raise SettingsError(f"the description does not go with the tensors: {error}") from None
-    layers = _layers(description, records, {one.record.name: one.values.shape for one in encoded})
+    layers = _layers(description, records, {one.record.name: one.shape for one in encoded})
     model = identity.model_sha256((layer.name, layer.sha256) for layer in layers)
     parts = [writer.start(control_document.MODEL_ID + packed(base or model) if settings.control_data else None)]
     if settings.control_data:
@@ -216,7 +249,7 @@ def _assembled(
     parts += [one.unit for one in encoded]
     if base is not None:
         model = identity.updated_sha256(base, model)
-    return EncodedModel(b"".join(parts), model, {one.record.name: one.values for one in encoded})
+    return EncodedModel(b"".join(parts), model)
 
 
 def _layers(

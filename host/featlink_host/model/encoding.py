@@ -78,14 +78,15 @@ def encode_model(
 ) -> EncodedModel:
     """A model stream.
 
-    :param lossless: the settings count for nothing
+    :param lossless: of the settings, only `data_formats` counts
     :param tensors: values instead of the model's own
     """
     values = dict(model.tensors if tensors is None else tensors)
     if not values:
         raise SettingsError("the model has no tensors to carry")
     if lossless:
-        return encode(as_bits(values), lossless_settings(), description_of(model, telling))
+        exact = replace(lossless_settings(), data_formats=settings.data_formats)
+        return encode(as_bits(values), exact, description_of(model, telling))
     return encode(values, settings, description_of(model, telling))
 
 

@@ -31,7 +31,7 @@ MAX_COLUMNS = 8192
 
 
 @dataclass(frozen=True)
-class _Use:
+class LayerUse:
     """The layer that a weight belongs to.
 
     :param data: name of its input
@@ -67,7 +67,7 @@ class Feedback:
                     moments[name] = moments[name] + found if name in moments else found
             if progress is not None:
                 progress("inputs of layers", done, evaluator.runs)
-        self._factors = {name: _factors(one) for name, one in moments.items()}
+        self._factors = {name: [inverse_factor(one) for one in found] for name, found in moments.items()}
 
     def __contains__(self, name: str) -> bool:
         return name in self._factors
@@ -79,19 +79,26 @@ class Feedback:
         matrix = values.astype(np.float64)
         matrix = matrix.T if use.transposed else matrix.reshape(len(values), -1)
         parts = [
-            _rounded(rows, factor, step) for rows, factor in zip(np.split(matrix, len(factors)), factors, strict=True)
+            rounded(rows, factor, lambda _, values: np.rint(values / step) * step)
+            for rows, factor in zip(np.split(matrix, len(factors)), factors, strict=True)
         ]
         whole = np.concatenate(parts)
         return (whole.T if use.transposed else whole).reshape(values.shape).astype(values.dtype)
 
 
-def _rounded(matrix: Matrix, factor: Matrix, step: float) -> Matrix:
+def rounded(matrix: Matrix, factor: Matrix, nearest: Callable[[int, Matrix], Matrix]) -> Matrix:
+    """A layer's weights, column after column on the values that they may have, errors handed on.
+
+    :param matrix: float64 [rows, columns]
+    :param factor: of the inputs' second moments, see `inverse_factor`
+    :param nearest: the values of a column, by its number, that are nearest to what is wanted, float64 [rows]
+    """
     rest, result = matrix.copy(), np.empty_like(matrix)
     for begin in range(0, matrix.shape[1], BLOCK):
         end = min(begin + BLOCK, matrix.shape[1])
         errors = np.empty((len(matrix), end - begin))
         for column in range(begin, end):
-            result[:, column] = np.rint(rest[:, column] / step) * step
+            result[:, column] = nearest(column, rest[:, column])
             error = (rest[:, column] - result[:, column]) / factor[column, column]
             errors[:, column - begin] = error
             rest[:, column + 1 : end] -= np.outer(error, factor[column, column + 1 : end])
@@ -99,22 +106,23 @@ def _rounded(matrix: Matrix, factor: Matrix, step: float) -> Matrix:
     return result
 
 
-def _factors(moments: Matrix) -> list[Matrix]:
-    """Of each group: the upper triangle whose square is the inverse of the moments."""
-    found = []
-    for one in moments:
-        damped = one + np.eye(len(one)) * (DAMPING * float(np.mean(np.diag(one))) or 1.0)
-        found.append(np.ascontiguousarray(np.linalg.cholesky(np.linalg.inv(damped)).T))
-    return found
+def inverse_factor(moments: Matrix) -> Matrix:
+    """The upper triangle whose square is the inverse of second moments [columns, columns], these damped."""
+    return np.ascontiguousarray(np.linalg.cholesky(np.linalg.inv(damped(moments))).T)
 
 
-def _uses(model: OnnxModel) -> dict[str, _Use]:
+def damped(moments: Matrix) -> Matrix:
+    """Second moments with a little added to each input's own; see `DAMPING`."""
+    return moments + np.eye(len(moments)) * (DAMPING * float(np.mean(np.diag(moments))) or 1.0)
+
+
+def _uses(model: OnnxModel) -> dict[str, LayerUse]:
     graph = model.proto().graph
     names = {name: name for name in model.tensors}
     for node in graph.node:
         if node.op_type == "Cast" and node.input[0] in names:
             names[node.output[0]] = names[node.input[0]]
-    found: dict[str, _Use] = {}
+    found: dict[str, LayerUse] = {}
     times: dict[str, int] = {}
     for node in graph.node:
         if node.op_type == "Cast":
@@ -130,24 +138,35 @@ def _uses(model: OnnxModel) -> dict[str, _Use]:
     return {name: use for name, use in found.items() if times[name] == 1}
 
 
-def _use(node: onnx.NodeProto, values: Tensor) -> _Use | None:
+def _use(node: onnx.NodeProto, values: Tensor) -> LayerUse | None:
     attributes: Mapping[str, Any] = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
     if node.op_type == "Conv" and values.ndim == 4:
         dilations = tuple(attributes.get("dilations", (1, 1)))
-        return _Use(node.input[0], attributes.get("group", 1), values.shape[2:], dilations)
+        return LayerUse(node.input[0], attributes.get("group", 1), values.shape[2:], dilations)
     if node.op_type == "Gemm" and not attributes.get("transA", 0):
-        return _Use(node.input[0], transposed=not attributes.get("transB", 0))
+        return LayerUse(node.input[0], transposed=not attributes.get("transB", 0))
     if node.op_type == "MatMul" and values.ndim == 2:
-        return _Use(node.input[0], transposed=True)
+        return LayerUse(node.input[0], transposed=True)
     return None
 
 
-def _columns(values: Tensor, use: _Use) -> int:
+def _columns(values: Tensor, use: LayerUse) -> int:
     return int(values.shape[0] if use.transposed else values[0].size)
 
 
-def _moments(data: Tensor, use: _Use, rng: np.random.Generator) -> Matrix | None:
+def _moments(data: Tensor, use: LayerUse, rng: np.random.Generator) -> Matrix | None:
     """Second moments of what a layer's neurons see, float64 [groups, columns, columns]."""
+    seen = inputs_seen(data, use, rng)
+    if not np.isfinite(seen).all():
+        return None
+    return np.stack([(one.T @ one).astype(np.float64) for one in seen.transpose(1, 0, 2)])
+
+
+def inputs_seen(data: Tensor, use: LayerUse, rng: np.random.Generator) -> NDArray[np.float32]:
+    """What a layer's neurons see at some places, [places, groups, columns].
+
+    :param data: the layer's input; the same generator finds the same places in data of the same shape
+    """
     if not use.kernel:
         flat = data.reshape(-1, data.shape[-1])
         seen: Tensor = flat[rng.permutation(len(flat))[:PLACES]][:, None]
@@ -163,7 +182,4 @@ def _moments(data: Tensor, use: _Use, rng: np.random.Generator) -> Matrix | None
         columns = x[:, None, None] + right * np.arange(wide)[None, None, :]
         seen = padded[n[:, None, None], :, rows, columns]  # [places, high, wide, channels]
         seen = seen.transpose(0, 3, 1, 2).reshape(len(places), use.groups, -1)
-    seen = seen.astype(np.float32)
-    if not np.isfinite(seen).all():
-        return None
-    return np.stack([(one.T @ one).astype(np.float64) for one in seen.transpose(1, 0, 2)])
+    return seen.astype(np.float32)

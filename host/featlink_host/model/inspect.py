@@ -144,13 +144,17 @@ def _coding(tensor: dict[str, Any]) -> str:
 def _summary(found: dict[str, Any]) -> list[str]:
     kind = "an update" if found["update"] else "a model"
     count = len(found["tensors"])
+    unchecked = found.get("unchecked")
+    checked = [] if unchecked is None else ["everything was decoded, and every hash checked"]
+    if unchecked:
+        checked = [f"not checked, coded against the update before: {', '.join(unchecked)}"]
     lines = [
         f"{kind} of {found['bytes']} bytes, {count} tensors, qp {found['qp']} with density {found['qp_density']}, "
         f"profile {found['profile']}"
     ]
     control = found["control_data"]
     if control is None:
-        return [*lines, "no control data: another encoder's stream"]
+        return [*lines, *checked, "no control data: another encoder's stream"]
     levels = ", ".join(f"{one['level']} {one['what']} {one['bytes']} B" for one in control["levels"])
     lines.append(f"control data: {levels}")
     lines.append(f"model {control['model']}")
@@ -159,4 +163,4 @@ def _summary(found: dict[str, Any]) -> list[str]:
         over = f" over {version['extends']}" if version["extends"] else ""
         lines.append(f"version {version['name']}{over}")
     lines += [f"supplement {one['kind']} of {one['tensor']}" for one in control["supplements"]]
-    return lines
+    return [*lines, *checked]

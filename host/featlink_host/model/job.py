@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from featlink_codec.model import encode as encode_tensors
 from featlink_codec.model.control_data import ModelInfo
 from featlink_codec.model.reconstruction import step_size
 
+from .blocks import blocks_of
 from .encoding import Telling, as_bits, encode_model, lossless_settings
 from .evaluate import Evaluator, accuracy, read_inputs, read_labels
 from .feedback import Feedback
@@ -53,6 +54,8 @@ class Job:
     compensate: int | None = None
     supplements: tuple[str, ...] = ()
     options: bool = False
+    blocks: bool = False
+    data_formats: bool = False
     name: str = ""
     release: str = ""
 
@@ -73,6 +76,8 @@ class Job:
             raise SettingsError("--lossless leaves nothing for --enhance, --compensate or --supplement")
         if beside and self.source.suffix == ".npz":
             raise SettingsError(f"{self.source}: versions and supplements are for ONNX models")
+        if self.blocks and (self.lossless or self.source.suffix == ".npz"):
+            raise SettingsError("--blocks needs an ONNX model, and goes without --lossless")
         if self.images is not None and self.source.suffix == ".npz":
             raise SettingsError(f"{self.source}: tensors alone cannot be run on --images")
 
@@ -246,8 +251,11 @@ def _encode(
             assert feedback is not None
             qp = settings.of(name, tensors[name].ndim).qp
             tensors[name] = feedback.round(name, float(step_size(qp, settings.qp_density)))
+    settings = replace(settings, data_formats=job.data_formats)
     if not model.graph:
         return encode_tensors(as_bits(tensors) if job.lossless else tensors, settings, Description(model=telling.model))
+    if job.blocks:
+        settings = replace(settings, blocks=blocks_of(model.proto(), tensors, settings))
     if beside is not None:
         return encode_versions(model, settings, beside, telling, tensors)
     return encode_model(model, settings, lossless=job.lossless, tensors=tensors, telling=telling)

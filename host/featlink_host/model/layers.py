@@ -8,7 +8,7 @@ import onnx
 
 from featlink_codec.model import Layer
 from featlink_codec.model.layers import layer_of
-from featlink_codec.model.tensor_level import Processing, ProcessingOption
+from featlink_codec.model.processing import Processing, ProcessingOption
 
 #: Nodes that hand a tensor on: who uses their output uses the tensor.
 _HANDS_ON = {"Cast", "Identity", "Transpose", "Reshape", "DequantizeLinear", "Unsqueeze", "Squeeze"}

@@ -23,9 +23,10 @@ from featlink_codec.model import (
 from featlink_codec.model.control_data import DataSet, ModelInfo, Topology
 from featlink_codec.model.inference import InferenceFormat
 from featlink_codec.model.orders import Order, OrderKind, monotone
+from featlink_codec.model.processing import Processing, ProcessingOption
 from featlink_codec.model.reconstruction import step_size
 from featlink_codec.model.syntax import UnitType
-from featlink_codec.model.tensor_level import Part, Processing, ProcessingOption, Rule, Supplement, Version
+from featlink_codec.model.tensor_level import Part, Rule, Supplement, Version
 
 RNG = np.random.default_rng(11)
 ORDERS = [

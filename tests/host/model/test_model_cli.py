@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from featlink_codec.errors import FeatlinkError
 from featlink_codec.model import ModelStream
+from featlink_codec.model.fields import packed
 from featlink_codec.model.onnx_bytes import take_apart
 from featlink_host.cli import app
 
@@ -223,3 +224,22 @@ def test_streams_without_a_graph_say_so(tmp_path: Path) -> None:
 def test_options_that_do_not_go_together_are_refused(odd: Path, tmp_path: Path, words: list[str], text: str) -> None:
     with pytest.raises(FeatlinkError, match=text):
         call("encode", odd, "-o", tmp_path / "m.nnc", *words)
+
+
+def test_hashes_of_updates_are_checked_as_far_as_they_can_be(stream: Path, tmp_path: Path) -> None:
+    for number, model in enumerate((moved(odd_model(), ("w1", "w3")), moved(odd_model(), ("w1", "w3"), 0.05)), 1):
+        onnx.save(model, tmp_path / f"{number}.onnx")
+    first, second = tmp_path / "1.nnc", tmp_path / "2.nnc"
+    call("update", stream, tmp_path / "1.onnx", "-o", first, "--qp", -44)
+    call("update", stream, tmp_path / "2.onnx", "-o", second, "--after", first, "--qp", -44)
+    assert figures("inspect", first, "--verify")["unchecked"] == []
+    assert figures("inspect", second, "--verify")["unchecked"]
+    assert "not checked, coded against the update before: " in call("inspect", second, "--verify")
+    # The model's hash in the head, another one than layers come to.
+    model = figures("inspect", first)["control_data"]["model"]
+    other = ("0" if model[0] != "0" else "1") + model[1:]
+    data = first.read_bytes()
+    assert data.count(packed(model).encode()) == 1
+    first.write_bytes(data.replace(packed(model).encode(), packed(other).encode()))
+    with pytest.raises(FeatlinkError, match="hash-mismatch: the hashes of layers or tensors"):
+        call("inspect", first, "--verify")
