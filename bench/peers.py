@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlink_codec.features import Packing, Quantizer
-from featlink_codec.features.packing import samples_of
+from featlink_codec.features.samples import samples_of
 
 from .cases import TOP
 

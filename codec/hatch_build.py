@@ -29,6 +29,7 @@ AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vbmi",
 COMMON: dict[str, list[str]] = {
     "dispatch.c": [],
     "pack.c": [],
+    "pack_mixed.c": [],
     "unpack.c": [],
     "quantizer.c": [],
     "kernels_portable.c": [],

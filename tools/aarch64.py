@@ -19,7 +19,12 @@ PROGRAMS = {EMULATOR: "qemu-user-static", "apt-get": "apt", "dpkg-deb": "dpkg", 
 PACKAGES = ["python3", "libstdc++6"]
 #: Wheels for it; the versions are the pins of pyproject.toml.
 WHEELS = ["numpy", "pytest", "pytest-timeout", "hypothesis"]
-TESTS = ["tests/codec/features/test_kernels.py", "tests/core"]
+TESTS = [
+    "tests/codec/features/test_kernels.py",
+    "tests/codec/features/test_class_kernels.py",
+    "tests/codec/test_selftest.py",
+    "tests/core",
+]
 
 
 def run_tests(folder: Path, arguments: list[str]) -> int:

@@ -19,6 +19,7 @@ FLAGS += ["-Wno-override-init"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 TESTS = [
     "tests/codec/features/test_kernels.py",
+    "tests/codec/features/test_class_kernels.py",
     "tests/core/test_guard_pages.py",
     *(f"tests/codec/model/test_{name}.py" for name in ("tensor_core", "golden_vectors", "damaged_streams")),
 ]

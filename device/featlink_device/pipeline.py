@@ -37,7 +37,7 @@ from .encoders.session import STALLED_S
 from .sending import MapSender
 from .sink import Sink
 from .source import Source
-from .stats import PipelineStats
+from .stats import PipelineStats, Stage
 
 #: Behind an error, for each stage to end, in seconds; a camera may block the first one for longer.
 _ENDING_S = 2.0
@@ -103,7 +103,7 @@ class Pipeline:
         size = (self._map.height, self._map.width)
         shape = (1, self._map.channels, *size) if channels_first else (1, *size, self._map.channels)
         self._axes = (1, 2, 0) if channels_first else (0, 1, 2)
-        self._coding = map_coding(self._map, self.settings.video, thresholds_of(folder, self._map))
+        self._coding = map_coding(self._map, self.settings.video, thresholds_of(folder, self._map), folder)
         # The standard's quantizers take maps without negative values; a map with some was cut at the wrong place.
         unsigned = isinstance(self._coding.quantizer, UniformQuantizer | LogQuantizer)
         self._refuse = (
@@ -115,6 +115,8 @@ class Pipeline:
         self._images = _Belt([self._preprocess.new_tensor() for _ in range(queue_depth)])
         self._features = _Belt([self._backbone.new_output(shape) for _ in range(queue_depth)])
         self.stats = PipelineStats(source.facts, self._encoder.facts)
+        if self._coding.decide is not None:  # on the classes of a map, once an intra period
+            self.stats.stages["decide"] = Stage("decide")
         self._stop = threading.Event()
         self._failure: BaseException | None = None
 

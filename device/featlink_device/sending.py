@@ -57,7 +57,9 @@ class MapSender:
             return
         stages = self._stats.stages
         stages["pack"].add(self._coder.pack_s)
-        stages["encode"].add(time.perf_counter() - begin_s - self._coder.pack_s)
+        if self._coder.decide_s:
+            stages["decide"].add(self._coder.decide_s)
+        stages["encode"].add(time.perf_counter() - begin_s - self._coder.pack_s - self._coder.decide_s)
         self._finish(complete)
 
     def end(self) -> None:

@@ -11,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlink_codec.errors import FeatlinkError, RefusedError
-from featlink_codec.features import Damage, Event, FeatureMap, SequenceEnd, SequenceStart, StreamReader, Tag
+from featlink_codec.features import (
+    AdaptiveMap,
+    Damage,
+    Event,
+    FeatureMap,
+    SequenceEnd,
+    SequenceStart,
+    StreamReader,
+    Tag,
+)
+from featlink_codec.features.adaptive import BlockClasses, Whole
 from featlink_codec.files import whole_file, write_whole
 
 #: Exit codes of `decode` and `inspect`.
@@ -115,6 +125,7 @@ def _describe_map(event: FeatureMap) -> dict[str, Any]:
         "max_feat_digit": None if header.feat_integer else header.max_feat_digit,
         "quant_heritage_flag": header.quant_heritage_flag,
         "partitions": None if event.partitions is None else [float(q) for q in event.partitions],
+        "adaptive": _describe_classes(event),
         "repack_mode": int(header.repack_mode),
         "repack_heritage_flag": header.repack_heritage_flag,
         "tile_h": packing.tile_h,
@@ -128,6 +139,33 @@ def _describe_map(event: FeatureMap) -> dict[str, Any]:
         "starts_session": event.starts_session,
         "hashed": event.hashed,
     }
+    return fields
+
+
+def _describe_classes(event: FeatureMap) -> dict[str, Any] | None:
+    """pre_quant_mode 3: partition, classes in force, and the class map, also where they are inherited."""
+    if not isinstance(event.quantizer, AdaptiveMap):
+        return None
+    partition, syntax = event.quantizer.partition, event.header.adaptive_quant
+    fields: dict[str, Any] = {
+        "partition_kind": int(partition.kind),
+        "side_info_bytes": None if syntax is None else len(syntax.side_info),
+        "classes": [
+            {
+                "distribution": int(one.distribution),
+                "bit_depth": one.bit_depth,
+                "center": one.center,
+                "spread": one.spread,
+                "step": one.step,
+                "offset": one.offset,
+            }
+            for one in event.quantizer.classes
+        ],
+    }
+    if isinstance(partition, BlockClasses):
+        fields["splits"] = partition.splits.tolist()
+    if not isinstance(partition, Whole):
+        fields["ids"] = partition.ids.tolist()
     return fields
 
 
@@ -164,8 +202,11 @@ def decode_stream(reader: StreamReader, chunks: Iterable[bytes], out: Path) -> S
             if isinstance(event, FeatureMap):
                 assert event.levels is not None
                 _save(out / f"{k:05d}_levels.npy", event.levels, np.dtype(np.int32), None)
-                table = None if event.quantizer is None else event.quantizer.level_values
-                _save(out / f"{k:05d}_values.npy", event.levels, np.dtype(np.float32), table)
+                if isinstance(event.quantizer, AdaptiveMap):
+                    _save(out / f"{k:05d}_values.npy", event.values(), np.dtype(np.float32), None)
+                else:
+                    table = None if event.quantizer is None else event.quantizer.level_values
+                    _save(out / f"{k:05d}_values.npy", event.levels, np.dtype(np.float32), table)
                 k += 1
     write_whole(out / "index.json", json.dumps(index.as_dict(), indent=1) + "\n")
     return index

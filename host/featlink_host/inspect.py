@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from featlink_codec.features import PreQuantMode, RepackMode
+from featlink_codec.features.adaptive import Distribution, PartitionKind
 
 from .decode import StreamIndex
 
@@ -48,7 +49,11 @@ def _map(entry: dict[str, Any]) -> Text:
     else:
         mode = _name(PreQuantMode(entry["pre_quant_mode"]))
         inherited = " inherited" if entry["quant_heritage_flag"] else ""
-        kind = f"{mode}{inherited} {entry['bit_depth']} bit, max {entry['max_feat_digit']:g}"
+        kind = f"{mode}{inherited} {entry['bit_depth']} bit, "
+        if entry["adaptive"] is None:
+            kind += f"max {entry['max_feat_digit']:g}"
+        else:
+            kind += _classes(entry["adaptive"])
     packing = _name(RepackMode(entry["repack_mode"]))
     if entry["repack_mode"]:
         packing += f" {entry['tile_h']}x{entry['tile_w']}"
@@ -61,6 +66,17 @@ def _map(entry: dict[str, Any]) -> Text:
         f"type {entry['feat_type_id']}: {height}x{width}x{channels}, {kind}; {packing}{pads}; "
         f"{pictures} {session}, {hashed}"
     )
+
+
+def _classes(found: dict[str, Any]) -> str:
+    """How many classes of what, their distributions and depths, and what the class map takes."""
+    names = [_name(Distribution(one["distribution"])) + f" {one['bit_depth']}" for one in found["classes"]]
+    what = ", ".join(
+        f"{names.count(name)} x {name}" if names.count(name) > 1 else name for name in dict.fromkeys(names)
+    )
+    where = _name(PartitionKind(found["partition_kind"]))
+    size = "" if not found["side_info_bytes"] else f", class map of {found['side_info_bytes']} bytes"
+    return f"{len(names)} by {where} ({what}){size}" if len(names) > 1 else what
 
 
 def _name(mode: IntEnum) -> str:

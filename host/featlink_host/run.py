@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from featlink_codec.errors import FeatlinkError, SettingsError
 from featlink_codec.extractor import ExtractorSettings, SsdDetectorTask
 from featlink_codec.features import Event, FeatureMap, Profile, SequenceStart, StreamReader, Tag
-from featlink_codec.features.packing import samples_of
+from featlink_codec.features.samples import samples_of
 from featlink_codec.files import whole_file
 
 from .decode import StreamIndex, follow

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from featlink_codec import _core, selftest
-from featlink_codec.selftest.cases import cases
+from featlink_codec.selftest.cases import PARTITIONS, cases
 from featlink_codec.selftest.definition import golden
 
 
@@ -35,7 +35,7 @@ def test_the_cases_differ_and_cover_every_type_mode_depth_and_packing():
     for direction in ("pack", "unpack"):
         found = [case for case in all_cases if case.direction == direction]
         assert {c.dtype for c in found} == {"float32", "float16", "uint8", "int8", "uint16", "int16"}
-        assert {c.mode for c in found} == {"uniform", "logarithmic", "custom", "integer"}
+        assert {c.mode for c in found} == {"uniform", "logarithmic", "custom", "integer", *PARTITIONS}
         assert {c.bit_depth for c in found} == {2, 4, 8, 16}
         assert {(c.packed, c.layout) for c in found} >= {("tile", "CHW"), ("ordered", "HWC"), ("stack", "CHW")}
 

@@ -11,8 +11,9 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from featlink_codec.features.packing import Packing, samples_of
+from featlink_codec.features.packing import Packing
 from featlink_codec.features.quantizers import CustomQuantizer, LogQuantizer, Quantizer, UniformQuantizer
+from featlink_codec.features.samples import samples_of
 from featlink_codec.features.syntax import RepackMode
 
 DTYPES = {"u8": "uint8", "i8": "int8", "u16": "uint16", "i16": "int16", "f16": "float16", "f32": "float32"}

@@ -5,14 +5,15 @@ The first byte of an input chooses what is done with the rest:
 ==== ==================================================================================
 bits
 ==== ==================================================================================
-0-1  profile: 0 standard, 1 interface, 2 standard-16; 3: no stream, but one structure
+0-1  profile: 0 standard, 1 interface, 2 standard-16; 3: no stream, but one structure, or a stream of profile adaptive
 2    stream: level_scaling
 3    stream: decode the pictures
 4    stream: require_hash
 5-6  stream: how the bytes arrive the second time, a value of `Arrival`
 7    stream: max_map_bytes is SMALL_MAP_BYTES
-2-3  structure: profile (3 as 0)
 4    structure: 0 headers and tags by their syntax, 1 video by its NAL units
+7    profile 3: a stream of profile adaptive after all, decoded, as bits 2, 5 and 6 say
+2-3  structure: profile (3: adaptive)
 ==== ==================================================================================
 """
 
@@ -34,6 +35,7 @@ from numpy.typing import NDArray
 from featlink_codec.bits import BitReader
 from featlink_codec.errors import RefusedError, StreamError
 from featlink_codec.features import (
+    AdaptiveMap,
     Damage,
     Event,
     FeatMapHeader,
@@ -52,7 +54,7 @@ from featlink_codec.video.nal import SUFFIX_SEI, AccessUnit, escape, split_acces
 from featlink_codec.video.picture_hash import has_md5
 from featlink_codec.video.sps import parse_sps
 
-PROFILES = (Profile.STANDARD, Profile.INTERFACE, Profile.STANDARD_16)
+PROFILES = (Profile.STANDARD, Profile.INTERFACE, Profile.STANDARD_16, Profile.ADAPTIVE)
 #: Pictures beyond this are not decoded here: they are slow, and nothing but the time depends on it.
 MAX_PIXELS = 1 << 16
 SMALL_MAP_BYTES = 300
@@ -88,13 +90,14 @@ class Options:
 
     @classmethod
     def of(cls, byte: int) -> Options:
+        adaptive = byte & 3 == 3
         return cls(
             profile=PROFILES[byte & 3],
             level_scaling=bool(byte & 4),
-            decode=bool(byte & 8),
-            require_hash=bool(byte & 16),
+            decode=bool(byte & 8) or adaptive,
+            require_hash=bool(byte & 16) and not adaptive,
             arrival=Arrival(byte >> 5 & 3),
-            max_map_bytes=SMALL_MAP_BYTES if byte & 128 else LARGE_MAP_BYTES,
+            max_map_bytes=SMALL_MAP_BYTES if byte & 128 and not adaptive else LARGE_MAP_BYTES,
         )
 
 
@@ -110,12 +113,17 @@ def check(data: bytes) -> None:
     """Raise AssertionError, or whatever the codec raises against its promise, where something does not hold."""
     if not data:
         return
-    if data[0] & 3 != 3:
+    if is_stream(data[0]):
         check_stream(data[1:], Options.of(data[0]))
     elif data[0] & 16:
         check_video(data[1:])
     else:
-        check_syntax(data[1:], (*PROFILES, Profile.STANDARD)[data[0] >> 2 & 3])
+        check_syntax(data[1:], PROFILES[data[0] >> 2 & 3])
+
+
+def is_stream(byte: int) -> bool:
+    """Whether an input's first byte stands before a stream."""
+    return byte & 3 != 3 or bool(byte & 128)
 
 
 def check_stream(data: bytes, options: Options) -> None:
@@ -225,7 +233,11 @@ def check_map(found: FeatureMap, options: Options) -> None:
     assert packing.picture_size(*found.shape[:2]) == found.picture_size
     assert packing.order is None or sorted(packing.order) == list(range(packing.channels))
     assert (found.quantizer is None) == bool(header.feat_integer)
-    assert found.quantizer is None or found.quantizer.bit_depth == header.bit_depth
+    if isinstance(found.quantizer, AdaptiveMap):
+        assert options.profile is Profile.ADAPTIVE
+        found.quantizer.check(*found.shape, header.bit_depth)
+    else:
+        assert found.quantizer is None or found.quantizer.bit_depth == header.bit_depth
     assert found.partitions is None or (found.partitions.dtype, len(found.partitions)) == (np.float32, header.peak)
     assert found.hashed or not options.require_hash
     if not options.decode:
@@ -255,7 +267,8 @@ def check_syntax(data: bytes, profile: Profile) -> None:
         assert bytes(found) == data[: io.index], "written other than read"
         again = kind(**options)
         again.code(BitReader(bytes(found)))
-        assert all(np.array_equal(a, b) for a, b in zip(astuple(found), astuple(again), strict=True))
+        for one, other in zip(astuple(found), astuple(again), strict=True):
+            assert np.array_equal(one, other) if isinstance(one, np.ndarray) else one == other
 
 
 def check_video(data: bytes) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Sequence
+from copy import copy
 
 import numpy as np
 
 from featlink_codec.bits import BitReader, float_bits
 from featlink_codec.errors import FeatlinkError
 from featlink_codec.features import FeatMapHeader, Profile, TimeTag
+from featlink_codec.features.adaptive.syntax import AdaptiveQuant
 
 _PIECE = re.compile(rb"(?=\x00\x00\x00[\xe0-\xe3])")
 _NAL = re.compile(rb"(?=\x00\x00\x01)")
-_PROFILES = (Profile.STANDARD, Profile.INTERFACE, Profile.STANDARD_16, Profile.STANDARD)
+_PROFILES = (Profile.STANDARD, Profile.INTERFACE, Profile.STANDARD_16, Profile.ADAPTIVE)
 #: What sits on the edges of checks.
 _EDGES = (b"\0", b"\xff", b"\x7f", b"\x80", b"\0\0", b"\xff\xff", b"\0\0\0", b"\0\0\1", b"\0\0\3", b"\x7f\x80\0\0")
 _CODES = tuple(bytes([0, 0, 0, last]) for last in (0xE0, 0xE1, 0xE2, 0xE3, 0xE4, 0x02))
@@ -122,13 +124,15 @@ def _field(header: FeatMapHeader, rng: random.Random) -> None:
         header.feat_integer ^= 1
         header.reserved_bits = rng.randrange(4)
     elif kind == 3:
-        header.pre_quant_mode = rng.randrange(3)
+        header.pre_quant_mode = rng.randrange(4)
         header.quant_heritage_flag = rng.randrange(2)
     elif kind == 4:
         header.repack_heritage_flag ^= 1
     elif kind == 5:
         header.repack_mode = rng.randrange(3)
         header.repack_tile_h, header.repack_tile_w = rng.randint(1, 4), rng.randint(1, 4)
+    elif kind == 7 and header.adaptive_quant is not None:
+        _classes(header.adaptive_quant, rng)
     elif kind == 6:
         header.feat_map_pad_h, header.feat_map_pad_w = rng.randrange(8), rng.randrange(8)
     channels = rng.choice((1, 2, 3, 6, 7))
@@ -142,6 +146,26 @@ def _field(header: FeatMapHeader, rng: random.Random) -> None:
         small = header.peak <= 15  # longer lists leave no room for video
         bounds = np.arange(header.peak if small else 0, dtype=np.float32) - rng.randrange(3)
         header.quant_partitions = bounds.view(np.uint32) if small else None
+
+
+def _classes(syntax: AdaptiveQuant, rng: random.Random) -> None:
+    """Another kind or number of classes, other numbers, or another class map."""
+    kind = rng.randrange(4)
+    if kind == 0:
+        syntax.partition_kind = rng.randrange(4)
+        syntax.side_info = syntax.side_info or b"\x80\0"
+    elif kind == 1:
+        syntax.classes = [copy(rng.choice(syntax.classes)) for _ in range(rng.choice((1, 2, 3, 7, 256)))]
+    elif kind == 2:
+        one = rng.choice(syntax.classes)
+        one.distribution, one.class_depth_minus1 = rng.randrange(4), rng.randrange(1, 8)
+        name = rng.choice(("center", "spread", "step", "offset"))
+        setattr(one, name, float_bits(rng.choice((1.0, 1e-45, 127.9, -1e6, 3e38))))
+    else:
+        changed = bytearray(syntax.side_info)
+        if changed:
+            changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+        syntax.side_info = bytes(changed) + bytes(rng.randrange(2))
 
 
 def _tag(pieces: list[bytes], rng: random.Random, options: int) -> list[bytes]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import FeatlinkError
 
 #: FL_ABI of featlink_core.h: raised whenever a structure or a signature changes.
-ABI = 1
+ABI = 2
 #: FL_MEMORY: bytes that a quantizer or a table of values needs at most.
 MEMORY = 65536 * 6 + 128
 #: Another build of the library, such as one with sanitizers.
@@ -53,13 +53,25 @@ class Picture(ctypes.Structure):
 class Quantizer(ctypes.Structure):
     """fl_quantizer: its fields are the library's own affair."""
 
-    _fields_ = [("_", ctypes.c_uint64 * 12)]
+    _fields_ = [("_", ctypes.c_uint64 * 14)]
 
 
 class Values(ctypes.Structure):
     """fl_values, likewise."""
 
     _fields_ = [("_", ctypes.c_uint64 * 3)]
+
+
+class Classes(ctypes.Structure):
+    """fl_classes."""
+
+    _fields_ = [
+        ("ids", ctypes.c_void_p),
+        ("stride_h", ctypes.c_int64),
+        ("stride_w", ctypes.c_int64),
+        ("stride_c", ctypes.c_int64),
+        ("count", ctypes.c_uint32),
+    ]
 
 
 @cache
@@ -76,7 +88,7 @@ def library() -> ctypes.CDLL:
     if (found := core.fl_abi()) != ABI:
         raise FeatlinkError(f"{path}: C core with interface {found}, expected {ABI}; install featlink-codec anew")
     core.fl_size.restype = ctypes.c_size_t
-    for number, structure in enumerate((Packing, Map, Picture, Quantizer, Values)):
+    for number, structure in enumerate((Packing, Map, Picture, Quantizer, Values, Classes)):
         if core.fl_size(number) != ctypes.sizeof(structure):
             raise FeatlinkError(f"{path}: {structure.__doc__} has {core.fl_size(number)} bytes in this C core")
     pointer, number32, size = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_size_t
@@ -87,6 +99,7 @@ def library() -> ctypes.CDLL:
     core.fl_values_table.argtypes = [pointer, pointer, number32, ctypes.c_int, ctypes.c_int, pointer, size]
     core.fl_pack.argtypes = [pointer, pointer, pointer, number32, pointer]
     core.fl_unpack.argtypes = [pointer, pointer, pointer, number32, pointer]
+    core.fl_pack_classes.argtypes = core.fl_unpack_classes.argtypes = [*[pointer] * 4, number32, pointer]
     core.fl_overlaps.argtypes = [pointer, pointer, number32]
     core.fl_quantizer_kernel.argtypes = core.fl_values_kernel.argtypes = [pointer]
     core.fl_path.argtypes = [ctypes.c_int]

@@ -56,8 +56,8 @@ int fl_abi(void) { return FL_ABI; }
 
 size_t fl_size(int structure) {
     static const size_t sizes[] = {sizeof(fl_packing), sizeof(fl_map), sizeof(fl_picture), sizeof(fl_quantizer),
-                                   sizeof(fl_values)};
-    return structure >= 0 && structure < 5 ? sizes[structure] : 0;
+                                   sizeof(fl_values), sizeof(fl_classes)};
+    return structure >= 0 && structure < 6 ? sizes[structure] : 0;
 }
 
 const char *fl_path(int index) {

@@ -19,7 +19,7 @@ extern "C" {
 #define FL_API __attribute__((visibility("default")))
 
 /* Raised whenever a structure or a signature below changes. */
-#define FL_ABI 1
+#define FL_ABI 2
 
 /* Element types of a map. */
 enum { FL_U8 = 0, FL_I8 = 1, FL_U16 = 2, FL_I16 = 3, FL_F16 = 4, FL_F32 = 5 };
@@ -32,6 +32,9 @@ enum {
     FL_SAW_NEGATIVE = 4, /* a number below 0, or a NaN with a sign; -0.0 is none */
     FL_SAW_EXCESS = 8,   /* an integer above the limit of the table, or below 0 */
 };
+
+/* For thresholds: samples over the whole range of a byte. */
+#define FL_SCALED 0
 
 /* For tables: no integer is an excess. */
 #define FL_NO_LIMIT UINT32_MAX
@@ -70,19 +73,29 @@ typedef struct {
     int64_t low_stride, high_stride;
 } fl_picture;
 
+/* Which of several quantizers, or tables of values, each element of a map goes through: the one whose number stands at
+ * ids + h * stride_h + w * stride_w + c * stride_c, in bytes. A stride of 0 is an axis that it does not depend on. */
+typedef struct {
+    const uint8_t *ids; /* each below count */
+    int64_t stride_h, stride_w, stride_c;
+    uint32_t count;
+} fl_classes;
+
 /* From elements to samples. Opaque: fl_quantizer_thresholds or fl_quantizer_table prepare it; it points into `memory`,
  * which must stay where it is. */
 typedef struct {
     int32_t kernel, type;
-    uint32_t peak, step;        /* sample = level * step */
+    uint32_t peak, step;        /* sample = (level * step + 2^15) >> 16 */
     uint32_t limit;             /* integers above it are an excess */
     int32_t key_low, key_high;  /* clamp of float keys: below the first threshold, at the last */
     int32_t first, shift, mask; /* buckets: (key >> shift) - first; mask: its low bits */
     uint32_t a, b, low, high;   /* affine: (mulhi(x << 8, a) + b) >> 8, x within low..high */
     double scale;               /* linear: round(x * scale), x up to top */
-    float top;
+    double offset;              /* line: floor(x * scale + offset - 2^12), x within bottom..top */
+    float bottom, top;
     uint32_t count, most;       /* thresholds in all, and in one bucket */
     const uint16_t *starts;     /* steps: the level at the start of each bucket */
+    const uint8_t *samples;     /* of each level, 128 of them, where step is not that of 1 */
     const void *memory;
 } fl_quantizer;
 
@@ -95,7 +108,8 @@ typedef struct {
 } fl_values;
 
 FL_API int fl_abi(void);
-/* Bytes of fl_packing, fl_map, fl_picture, fl_quantizer, fl_values (0 to 4), for callers that cannot include this. */
+/* Bytes of fl_packing, fl_map, fl_picture, fl_quantizer, fl_values, fl_classes (0 to 5), for callers that cannot include
+ * this. */
 FL_API size_t fl_size(int structure);
 
 /* The instruction sets that this machine has and the library knows, best first; NULL behind the last one. */
@@ -108,7 +122,8 @@ FL_API int fl_choose_path(const char *name);
 
 /* A quantizer of FL_F16 or FL_F32 elements.
  * thresholds: `count` = peak of them, not decreasing, no NaN; count 1 to 65535
- * step: the sample of level 1: 1, or 255 / peak where levels are scaled to 0..255 (count * step <= 255, or step 1)
+ * step: the sample of level 1: 1, or 255 / peak where levels are scaled to 0..255 (count * step <= 255, or step 1).
+ *   FL_SCALED: sample = floor(level * 255 / count + 0.5), for any count up to 127, and 255
  * memory: FL_MEMORY bytes, aligned to 8 */
 FL_API int fl_quantizer_thresholds(fl_quantizer *q, int type, const float *thresholds, uint32_t count, uint32_t step,
                                    void *memory, size_t memory_size);
@@ -127,6 +142,11 @@ FL_API const char *fl_quantizer_kernel(const fl_quantizer *q);
 FL_API int fl_pack(const fl_packing *packing, const fl_quantizer *q, const fl_map *map, uint32_t picture,
                    const fl_picture *out);
 
+/* The same with several quantizers, all of one element type and of samples of up to 8 bits. FL_BAD_TYPE where they are
+ * not; FL_SAW_NEGATIVE is told as ever, though their thresholds may well be below 0. */
+FL_API int fl_pack_classes(const fl_packing *packing, const fl_quantizer *quantizers, const fl_classes *classes,
+                           const fl_map *map, uint32_t picture, const fl_picture *out);
+
 /* A table of values: element_size 1, 2 or 4 bytes each, one per sample: 256, or 65536 with wide (two planes).
  * float32: whether elements of 4 bytes are binary32, so that a linear table may be computed rather than looked up */
 FL_API int fl_values_table(fl_values *v, const void *table, uint32_t element_size, int wide, int float32, void *memory,
@@ -137,6 +157,10 @@ FL_API const char *fl_values_kernel(const fl_values *v);
 /* Read picture number `picture` into its channels. */
 FL_API int fl_unpack(const fl_packing *packing, const fl_values *v, const fl_picture *in, uint32_t picture,
                      const fl_map *map);
+
+/* The same with several tables, all of one element size and without a second plane. */
+FL_API int fl_unpack_classes(const fl_packing *packing, const fl_values *values, const fl_classes *classes,
+                             const fl_picture *in, uint32_t picture, const fl_map *map);
 
 /* 1 where a map of elements of `size` bytes has two elements that overlap, or may have: its strides do not nest. */
 FL_API int fl_overlaps(const fl_packing *packing, const fl_map *map, uint32_t size);

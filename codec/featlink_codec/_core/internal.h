@@ -19,6 +19,8 @@ enum {
     K_LINEAR16,  /* f16 */
     K_LINEAR32W, /* samples of 16 bits */
     K_LINEAR16W,
+    K_LINE32, /* f32: floor(x * scale + offset) in binary64, proved likewise; narrow */
+    K_LINE16,
     K_BUCKETS32, /* f32: at most one threshold in each bucket of bit patterns */
     K_BUCKETS16,
     K_STEPS32, /* f32: up to STEPS thresholds in each bucket */
@@ -47,21 +49,39 @@ enum {
     UNPACK_KERNELS
 };
 
-/* Largest seen. Floats: of the bits, and of the bits without their sign, as unsigned numbers. Integers: of the bits. */
+/* Largest seen. Floats: of the bits, and of the bits without their sign, as unsigned numbers. Integers: of the bits.
+ * Vector kernels keep floats apart by lane, so that short calls need not bring them together: the bits as unsigned and as
+ * signed numbers, which are the largest of any negative floats, and of the others. */
 typedef struct {
+    _Alignas(64) uint32_t lane_bits[16];
+    uint32_t lane_positive[16];
     uint32_t bits, magnitude;
 } fl_seen;
 
 typedef void (*fl_pack_run)(const fl_quantizer *q, const void *in, uint8_t *low, uint8_t *high, size_t n, fl_seen *seen);
 typedef void (*fl_unpack_run)(const fl_values *v, const uint8_t *low, const uint8_t *high, void *out, size_t n);
 
-/* The same for `rows` rows of `width`, and that for `planes` channels: those that `order` names, or, where it is NULL,
- * the first ones. Picture and map are what is read and written, or the other way round; strides are in bytes. */
+/* The same for `rows` rows of `width`, and that for `planes` channels: those at the offsets `map_at`, or those that
+ * `order` names, or, where both are NULL, the first ones; to tiles at the offsets `picture_at`, or one after the other.
+ * Picture and map are what is read and written, or the other way round; strides and offsets are in bytes. */
 typedef struct {
     uint32_t planes, rows, width;
     const uint16_t *order;
+    const int64_t *map_at, *picture_at;
     int64_t map_plane, map_row, picture_plane, picture_row;
 } fl_block;
+
+/* Elements beside each other that go through a quantizer each: those of `line`, in arrays. */
+#define LANES 256
+typedef struct {
+    float bottom[LANES], top[LANES];
+    double scale[LANES], offset[LANES];
+    uint32_t step[LANES];
+    int stepped; /* any step is not that of 1 */
+} fl_lanes;
+
+/* `rows` rows of `width`, at most LANES, of one plane. */
+typedef void (*fl_pack_lanes)(const fl_lanes *lanes, const void *in, uint8_t *out, const fl_block *b, fl_seen *seen);
 
 typedef void (*fl_pack_rows)(const fl_quantizer *q, const void *in, uint8_t *out, const fl_block *b, fl_seen *seen);
 typedef void (*fl_unpack_rows)(const fl_values *v, const uint8_t *in, void *out, const fl_block *b);
@@ -73,6 +93,7 @@ typedef struct {
     /* For one plane of bytes; NULL where a row at a time is all there is. */
     fl_pack_rows pack_rows[PACK_KERNELS];
     fl_unpack_rows unpack_rows[UNPACK_KERNELS];
+    fl_pack_lanes lanes32, lanes16; /* of f32 and of f16 elements */
 } fl_kernels;
 
 /* The one in use: never NULL. */
@@ -105,12 +126,20 @@ static inline int32_t fl_key(uint32_t bits) {
 }
 
 static inline int64_t fl_plane_of(const fl_block *b, uint32_t plane) {
-    return (int64_t)(b->order ? b->order[plane] : plane) * b->map_plane;
+    return b->map_at ? b->map_at[plane] : (int64_t)(b->order ? b->order[plane] : plane) * b->map_plane;
+}
+
+static inline int64_t fl_tile_of(const fl_block *b, uint32_t plane) {
+    return b->picture_at ? b->picture_at[plane] : (int64_t)plane * b->picture_plane;
 }
 
 /* Bits above it, shifted by one for the sign, are NaN. */
 #define FL_INFINITY 0x7f800000u
 /* Adding 2^52 rounds a double to an integer, to nearest, and leaves it in the low bits. */
 #define FL_ROUND 0x1p52
+/* Adding 2^12 leaves the integer in the twelve bits from 40 on, and 40 bits of the fraction below. */
+#define FL_LINE 0x1p12
+/* fl_quantizer.step: levels are the samples. */
+#define FL_STEP 65536u
 
 #endif

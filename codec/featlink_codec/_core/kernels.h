@@ -44,6 +44,21 @@ static inline uint32_t level_linear(const fl_quantizer *q, uint32_t bits) {
     return (uint32_t)level;
 }
 
+/* The clamped ends are those of level 0 and of the highest one, so the sum is within 2^12 and 2^13. */
+static inline uint32_t level_on_line(uint32_t bits, float bottom, float top, double scale, double offset) {
+    float x = fl_bits_float((bits << 1) > (FL_INFINITY << 1) ? fl_float_bits(bottom) : bits);
+    x = x < top ? x : top;
+    x = x > bottom ? x : bottom;
+    double y = (double)x * scale + offset;
+    uint64_t level;
+    memcpy(&level, &y, 8);
+    return (uint32_t)(level >> 40) & 0xff;
+}
+
+static inline uint32_t level_line(const fl_quantizer *q, uint32_t bits) {
+    return level_on_line(bits, q->bottom, q->top, q->scale, q->offset);
+}
+
 static inline uint32_t level_buckets(const fl_quantizer *q, uint32_t bits) {
     const uint32_t *buckets = q->memory;
     int32_t key = fl_key(bits);
@@ -79,6 +94,8 @@ static inline uint32_t level_search(const fl_quantizer *q, uint32_t bits) {
     return (uint32_t)(base - keys) + (base[0] <= key);
 }
 
+#define SAMPLE(level, step) (uint8_t)(((level) * (step) + 0x8000) >> 16)
+
 /* A loop over float elements: LEVEL of each, narrow (one plane) or wide (two, of which either may be missing). */
 #define FLOAT_LOOP(READ, LEVEL, STORE)                             \
     do {                                                           \
@@ -98,7 +115,10 @@ static inline uint32_t level_search(const fl_quantizer *q, uint32_t bits) {
                      size_t n, fl_seen *seen) {                                                               \
         const fl_quantizer copy = *q0, *q = &copy; /* nothing that is written can change it */                \
         (void)high;                                                                                           \
-        FLOAT_LOOP(READ, LEVEL, low[k] = (uint8_t)(level * q->step));                                         \
+        if (q->samples)                                                                                       \
+            FLOAT_LOOP(READ, LEVEL, low[k] = SAMPLE(level, q->step));                                         \
+        else                                                                                                  \
+            FLOAT_LOOP(READ, LEVEL, low[k] = (uint8_t)level);                                                 \
     }
 
 #define WIDE_KERNEL(NAME, READ, LEVEL)                                                                        \
@@ -108,7 +128,7 @@ static inline uint32_t level_search(const fl_quantizer *q, uint32_t bits) {
         if (low && high)                                                                                      \
             FLOAT_LOOP(READ, LEVEL, (low[k] = (uint8_t)level, high[k] = (uint8_t)(level >> 8)));              \
         else if (low)                                                                                         \
-            FLOAT_LOOP(READ, LEVEL, low[k] = (uint8_t)(level * q->step));                                     \
+            FLOAT_LOOP(READ, LEVEL, low[k] = SAMPLE(level, q->step));                                          \
         else                                                                                                  \
             FLOAT_LOOP(READ, LEVEL, high[k] = (uint8_t)(level >> 8));                                         \
     }
@@ -117,6 +137,8 @@ NARROW_KERNEL(pack_linear32, bits_f32, level_linear)
 NARROW_KERNEL(pack_linear16, bits_f16, level_linear)
 WIDE_KERNEL(pack_linear32w, bits_f32, level_linear)
 WIDE_KERNEL(pack_linear16w, bits_f16, level_linear)
+NARROW_KERNEL(pack_line32, bits_f32, level_line)
+NARROW_KERNEL(pack_line16, bits_f16, level_line)
 NARROW_KERNEL(pack_buckets32, bits_f32, level_buckets)
 NARROW_KERNEL(pack_buckets16, bits_f16, level_buckets)
 NARROW_KERNEL(pack_steps32, bits_f32, level_steps)
@@ -125,6 +147,36 @@ WIDE_KERNEL(pack_steps32w, bits_f32, level_steps)
 WIDE_KERNEL(pack_steps16w, bits_f16, level_steps)
 WIDE_KERNEL(pack_search32, bits_f32, level_search)
 WIDE_KERNEL(pack_search16, bits_f16, level_search)
+
+#define LANES_LOOP(READ, STORE)                                                                                \
+    do {                                                                                                       \
+        uint32_t bits_max = 0, magnitude_max = 0;                                                              \
+        for (size_t k = first; k < end; k++) {                                                                 \
+            uint32_t bits = READ(in, k), magnitude = bits << 1;                                                \
+            bits_max = bits > bits_max ? bits : bits_max;                                                      \
+            magnitude_max = magnitude > magnitude_max ? magnitude : magnitude_max;                             \
+            uint32_t level = level_on_line(bits, l->bottom[k], l->top[k], l->scale[k], l->offset[k]);          \
+            STORE;                                                                                             \
+        }                                                                                                      \
+        saw(seen, bits_max, magnitude_max);                                                                    \
+    } while (0)
+
+/* Lanes from `first` on of one row, and all lanes of all rows. */
+#define LANES_KERNEL(NAME, READ)                                                                                \
+    static void NAME##_rest(const fl_lanes *restrict l, const void *restrict in, uint8_t *restrict out, size_t first, \
+                            size_t end, fl_seen *restrict seen) {                                              \
+        if (l->stepped)                                                                                        \
+            LANES_LOOP(READ, out[k] = SAMPLE(level, l->step[k]));                                              \
+        else                                                                                                   \
+            LANES_LOOP(READ, out[k] = (uint8_t)level);                                                         \
+    }                                                                                                          \
+    static inline void NAME(const fl_lanes *l, const void *in, uint8_t *out, const fl_block *b, fl_seen *seen) { \
+        for (uint32_t row = 0; row < b->rows; row++, in = (const char *)in + b->map_row, out += b->picture_row) \
+            NAME##_rest(l, in, out, 0, b->width, seen);                                                        \
+    }
+
+LANES_KERNEL(pack_lanes32, bits_f32)
+LANES_KERNEL(pack_lanes16, bits_f16)
 
 static inline void saw_bytes(const fl_quantizer *q, const uint8_t *in, size_t n, fl_seen *seen) {
     if (q->limit >= 255) return;
@@ -262,7 +314,8 @@ static void unpack_join(const fl_values *v, const uint8_t *restrict low, const u
     [K_COPY] = pack_copy, [K_TABLE8] = pack_table8, [K_AFFINE8] = pack_affine8, [K_TABLE8W] = pack_table8w,     \
     [K_TABLE16] = pack_table16, [K_TABLE16W] = pack_table16w, [K_SPLIT16] = pack_split16,                       \
     [K_LINEAR32] = pack_linear32, [K_LINEAR16] = pack_linear16, [K_LINEAR32W] = pack_linear32w,                 \
-    [K_LINEAR16W] = pack_linear16w, [K_BUCKETS32] = pack_buckets32, [K_BUCKETS16] = pack_buckets16,             \
+    [K_LINEAR16W] = pack_linear16w, [K_LINE32] = pack_line32, [K_LINE16] = pack_line16,                         \
+    [K_BUCKETS32] = pack_buckets32, [K_BUCKETS16] = pack_buckets16,                                             \
     [K_STEPS32] = pack_steps32, [K_STEPS16] = pack_steps16, [K_STEPS32W] = pack_steps32w,                      \
     [K_STEPS16W] = pack_steps16w, [K_SEARCH32] = pack_search32, [K_SEARCH16] = pack_search16
 

@@ -57,24 +57,24 @@ INLINE __m512i places(void) {
 /* What a loop keeps in registers. */
 typedef struct {
     __m512i table[4];
-    __m512 top;
-    __m512d scale;
+    __m512 bottom, top;
+    __m512d scale, offset;
     __m512i least, most, first, mask;
     __m128i shift;
     const void *memory, *starts;
     uint32_t most_steps;
-    __m512i steps; /* level -> sample, where samples are scaled: at most 16 levels then */
-    int stepped, limited;
-    __m512i bits, magnitude; /* the largest seen */
+    __m512i samples[2]; /* of each level, where they are scaled: at most 128 levels then */
+    int scaled, limited;
+    __m512i bits, positive; /* the largest seen, as unsigned and as signed numbers: of any negative floats, of the others */
 } loop;
 
 INLINE loop begin(const fl_quantizer *q) {
     const uint8_t *table = q->memory;
-    uint8_t steps[16];
-    for (uint32_t k = 0; k < 16; k++) steps[k] = (uint8_t)(k * q->step);
     loop l = {
+        .bottom = _mm512_set1_ps(q->bottom),
         .top = _mm512_set1_ps(q->top),
         .scale = _mm512_set1_pd(q->scale),
+        .offset = _mm512_set1_pd(q->offset),
         .least = _mm512_set1_epi32(q->key_low),
         .most = _mm512_set1_epi32(q->key_high),
         .first = _mm512_set1_epi32(q->first),
@@ -83,19 +83,27 @@ INLINE loop begin(const fl_quantizer *q) {
         .memory = table,
         .starts = q->starts,
         .most_steps = q->most,
-        .steps = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)steps)),
-        .stepped = q->step > 1,
+        .scaled = q->samples != NULL,
         .limited = q->limit < 255,
         .bits = _mm512_setzero_si512(),
-        .magnitude = _mm512_setzero_si512(),
+        .positive = _mm512_setzero_si512(),
     };
     for (int k = 0; k < 4; k++) l.table[k] = _mm512_loadu_si512(table + 64 * k);
+    for (int k = 0; k < 2 && l.scaled; k++) l.samples[k] = _mm512_loadu_si512(q->samples + 64 * k);
     return l;
 }
 
-INLINE void finish_floats(const loop *l, fl_seen *seen) {
-    saw(seen, _mm512_reduce_max_epu32(l->bits), _mm512_reduce_max_epu32(l->magnitude));
+INLINE void begin_floats(loop *l, const fl_seen *seen) {
+    l->bits = _mm512_load_si512(seen->lane_bits);
+    l->positive = _mm512_load_si512(seen->lane_positive);
 }
+
+INLINE void finish_floats(const loop *l, fl_seen *seen) {
+    _mm512_store_si512(seen->lane_bits, l->bits);
+    _mm512_store_si512(seen->lane_positive, l->positive);
+}
+
+INLINE void begin_bytes(loop *l, const fl_seen *seen) { (void)l, (void)seen; }
 
 INLINE void finish_bytes(const loop *l, fl_seen *seen) {
     uint8_t bytes[64];
@@ -106,7 +114,7 @@ INLINE void finish_bytes(const loop *l, fl_seen *seen) {
 
 INLINE void note(loop *l, __m512i bits) {
     l->bits = _mm512_max_epu32(l->bits, bits);
-    l->magnitude = _mm512_max_epu32(l->magnitude, _mm512_slli_epi32(bits, 1));
+    l->positive = _mm512_max_epi32(l->positive, bits);
 }
 
 
@@ -137,6 +145,34 @@ INLINE __m512i linear(loop *l, __m512i bits) {
     a = _mm512_fmadd_pd(a, l->scale, round);
     b = _mm512_fmadd_pd(b, l->scale, round);
     return _mm512_permutex2var_epi32(_mm512_castpd_si512(a), even, _mm512_castpd_si512(b));
+}
+
+/* 16 floats to the upper words of the sums in which their levels are: as byte 1. max(NaN, bottom) is the second operand. */
+INLINE __m512i on_line(loop *l, __m512i bits, __m512 bottom, __m512 top, const __m512d *scale, const __m512d *offset) {
+    const __m512i odd = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    note(l, bits);
+    const __m512 x = _mm512_min_ps(_mm512_max_ps(_mm512_castsi512_ps(bits), bottom), top);
+    __m512d a = _mm512_cvtps_pd(_mm512_castps512_ps256(x)), b = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
+    a = _mm512_fmadd_pd(a, scale[0], offset[0]);
+    b = _mm512_fmadd_pd(b, scale[1], offset[1]);
+    return _mm512_permutex2var_epi32(_mm512_castpd_si512(a), odd, _mm512_castpd_si512(b));
+}
+
+INLINE __m512i line(loop *l, __m512i bits) {
+    const __m512d scale[2] = {l->scale, l->scale}, offset[2] = {l->offset, l->offset};
+    return on_line(l, bits, l->bottom, l->top, scale, offset);
+}
+
+/* Byte 1 of each word of four registers, to 64 bytes in order. */
+INLINE __m512i first_bytes(__m512i a, __m512i b, __m512i c, __m512i d) {
+    uint8_t places[64];
+    for (int k = 0; k < 64; k++) places[k] = (uint8_t)(k % 16 * 4 + k / 16);
+    /* 0xca: where the first has ones, the second, else the third */
+    const __m512i one = _mm512_ternarylogic_epi32(_mm512_set1_epi32(0xff), _mm512_srli_epi32(a, 8), b, 0xca);
+    const __m512i other = _mm512_ternarylogic_epi32(_mm512_set1_epi32(0xff0000), _mm512_slli_epi32(c, 8),
+                                                    _mm512_slli_epi32(d, 16), 0xca);
+    const __m512i all = _mm512_ternarylogic_epi32(_mm512_set1_epi32(0xffff), one, other, 0xca);
+    return _mm512_permutexvar_epi8(_mm512_loadu_si512(places), all);
 }
 
 INLINE __m512i clamped_key(loop *l, __m512i bits) {
@@ -191,27 +227,33 @@ INLINE __m512i samples_copy(loop *l, const void *in, span s) {
 }
 
 /* Up to 64 elements, 16 at a time, to 64 bytes in order. */
-#define SIXTEENS(NAME, LOAD, LEVEL)                                                                        \
+INLINE __m512i packed(__m512i a, __m512i b, __m512i c, __m512i d) {
+    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    const __m512i y = _mm512_packus_epi16(_mm512_packus_epi32(a, b), _mm512_packus_epi32(c, d));
+    return _mm512_permutexvar_epi32(order, y);
+}
+
+#define SIXTEENS(NAME, LOAD, LEVEL, TOGETHER)                                                              \
     INLINE __m512i NAME(loop *l, const void *in, span s) {                                                 \
         const size_t n = s.n;                                                                              \
-        const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);      \
         const __m512i none = _mm512_setzero_si512();                                                       \
         const __m512i a = LEVEL(l, LOAD(in, 0, n));                                                        \
         const __m512i b = n > 16 ? LEVEL(l, LOAD(in, 16, n - 16)) : none;                              \
         const __m512i c = n > 32 ? LEVEL(l, LOAD(in, 32, n - 32)) : none;                              \
         const __m512i d = n > 48 ? LEVEL(l, LOAD(in, 48, n - 48)) : none;                              \
-        const __m512i y = _mm512_packus_epi16(_mm512_packus_epi32(a, b), _mm512_packus_epi32(c, d));       \
-        const __m512i levels = _mm512_permutexvar_epi32(order, y);                                         \
-        return l->stepped ? _mm512_shuffle_epi8(l->steps, levels) : levels;                                \
+        const __m512i levels = TOGETHER(a, b, c, d);                                                       \
+        return l->scaled ? _mm512_permutex2var_epi8(l->samples[0], levels, l->samples[1]) : levels;        \
     }
 
-SIXTEENS(samples_linear32, load_f32, linear)
-SIXTEENS(samples_linear16, load_f16, linear)
-SIXTEENS(samples_buckets32, load_f32, bucket)
-SIXTEENS(samples_buckets16, load_f16, bucket)
-SIXTEENS(samples_steps32, load_f32, step_by_step)
-SIXTEENS(samples_steps16, load_f16, step_by_step)
-SIXTEENS(samples_words, load_u16, word)
+SIXTEENS(samples_linear32, load_f32, linear, packed)
+SIXTEENS(samples_linear16, load_f16, linear, packed)
+SIXTEENS(samples_line32, load_f32, line, first_bytes)
+SIXTEENS(samples_line16, load_f16, line, first_bytes)
+SIXTEENS(samples_buckets32, load_f32, bucket, packed)
+SIXTEENS(samples_buckets16, load_f16, bucket, packed)
+SIXTEENS(samples_steps32, load_f32, step_by_step, packed)
+SIXTEENS(samples_steps16, load_f16, step_by_step, packed)
+SIXTEENS(samples_words, load_u16, word, packed)
 
 /* Short rows, as many at a time as 64 bytes hold: TOGETHER is a constant where the compiler shall unroll the loop. */
 #define PACK_TOGETHER(SAMPLES, SIZE, STORE, TOGETHER)                                                    \
@@ -227,20 +269,22 @@ SIXTEENS(samples_words, load_u16, word)
     }
 
 /* A row, and many of them. Rows of up to 32 that lie in a row go as many at a time as 64 bytes hold. */
-#define PACK(NAME, SAMPLES, SIZE, FINISH)                                                                          \
+#define PACK(NAME, SAMPLES, SIZE, KIND)                                                                            \
     static void NAME(const fl_quantizer *q, const void *restrict in, uint8_t *restrict low, uint8_t *high,         \
                      size_t n, fl_seen *seen) {                                                                    \
         loop l = begin(q);                                                                                         \
+        begin_##KIND(&l, seen);                                                                                    \
         size_t k = 0;                                                                                              \
         (void)high;                                                                                                \
         const span full = span_of(64), rest = span_of(n % 64);                                                     \
         for (; k + 64 <= n; k += 64) store_bytes(low + k, full, SAMPLES(&l, (const char *)in + k * SIZE, full));   \
         if (k < n) store_bytes(low + k, rest, SAMPLES(&l, (const char *)in + k * SIZE, rest));                     \
-        FINISH(&l, seen);                                                                                          \
+        finish_##KIND(&l, seen);                                                                                   \
     }                                                                                                              \
     static void NAME##_rows(const fl_quantizer *q, const void *restrict in, uint8_t *restrict out,                 \
                             const fl_block *b, fl_seen *seen) {                                                    \
         loop l = begin(q);                                                                                         \
+        begin_##KIND(&l, seen);                                                                                    \
         const size_t width = b->width, rows = b->rows;                                                             \
         const int64_t map_row = b->map_row, picture_row = b->picture_row;                                          \
         const size_t together = width <= 32 && b->map_row == (int64_t)width * SIZE ? 64 / width : 0;               \
@@ -248,7 +292,7 @@ SIXTEENS(samples_words, load_u16, word)
         const span full = span_of(64), rest = span_of(width % 64), one = span_of(width), all = span_of(together * width); \
         for (uint32_t plane = 0; plane < b->planes; plane++) {                                                     \
             const char *from = (const char *)in + fl_plane_of(b, plane);                                           \
-            uint8_t *to = out + (int64_t)plane * b->picture_plane;                                                 \
+            uint8_t *to = out + fl_tile_of(b, plane);                                                              \
             size_t row = 0;                                                                                        \
             if (together == 2)                                                                                     \
                 PACK_TOGETHER(SAMPLES, SIZE, store32, 2)                                                           \
@@ -262,17 +306,52 @@ SIXTEENS(samples_words, load_u16, word)
                 if (k < width) store_bytes(to + k, rest, SAMPLES(&l, from + k * SIZE, rest));                      \
             }                                                                                                      \
         }                                                                                                          \
-        FINISH(&l, seen);                                                                                          \
+        finish_##KIND(&l, seen);                                                                                   \
     }
 
-PACK(vbmi_copy, samples_copy, 1, finish_bytes)
-PACK(vbmi_table8, samples_table, 1, finish_bytes)
-PACK(vbmi_linear32, samples_linear32, 4, finish_floats)
-PACK(vbmi_linear16, samples_linear16, 2, finish_floats)
-PACK(vbmi_buckets32, samples_buckets32, 4, finish_floats)
-PACK(vbmi_buckets16, samples_buckets16, 2, finish_floats)
-PACK(vbmi_steps32, samples_steps32, 4, finish_floats)
-PACK(vbmi_steps16, samples_steps16, 2, finish_floats)
+PACK(vbmi_copy, samples_copy, 1, bytes)
+PACK(vbmi_table8, samples_table, 1, bytes)
+PACK(vbmi_linear32, samples_linear32, 4, floats)
+PACK(vbmi_linear16, samples_linear16, 2, floats)
+PACK(vbmi_line32, samples_line32, 4, floats)
+PACK(vbmi_line16, samples_line16, 2, floats)
+PACK(vbmi_buckets32, samples_buckets32, 4, floats)
+PACK(vbmi_buckets16, samples_buckets16, 2, floats)
+PACK(vbmi_steps32, samples_steps32, 4, floats)
+PACK(vbmi_steps16, samples_steps16, 2, floats)
+
+/* 16 elements by what their lanes have of their own. Where samples are scaled they take the level's place. */
+INLINE __m512i lane_line(loop *l, const fl_lanes *p, size_t k, __m512i bits) {
+    const __m512d scale[2] = {_mm512_loadu_pd(p->scale + k), _mm512_loadu_pd(p->scale + k + 8)};
+    const __m512d offset[2] = {_mm512_loadu_pd(p->offset + k), _mm512_loadu_pd(p->offset + k + 8)};
+    const __m512i y = on_line(l, bits, _mm512_loadu_ps(p->bottom + k), _mm512_loadu_ps(p->top + k), scale, offset);
+    if (!p->stepped) return y;
+    const __m512i level = _mm512_and_si512(_mm512_srli_epi32(y, 8), _mm512_set1_epi32(0xff));
+    const __m512i sample = _mm512_mullo_epi32(level, _mm512_loadu_si512(p->step + k));
+    return _mm512_srli_epi32(_mm512_add_epi32(sample, _mm512_set1_epi32(0x8000)), 8);
+}
+
+#define LANES_OF(NAME, LOAD, SIZE)                                                                                \
+    static void NAME(const fl_lanes *p, const void *in, uint8_t *out, const fl_block *b, fl_seen *seen) {         \
+        loop l;                                                                                                   \
+        begin_floats(&l, seen);                                                                                   \
+        const __m512i none = _mm512_setzero_si512();                                                              \
+        const char *from = in;                                                                                    \
+        for (uint32_t row = 0; row < b->rows; row++, from += b->map_row, out += b->picture_row)                   \
+            for (size_t k = 0; k < b->width; k += 64) {                                                           \
+                const char *at = from + SIZE * k;                                                                 \
+                const size_t n = b->width - k;                                                                    \
+                const __m512i c0 = lane_line(&l, p, k, LOAD(at, 0, n));                                           \
+                const __m512i c1 = n > 16 ? lane_line(&l, p, k + 16, LOAD(at, 16, n - 16)) : none;                \
+                const __m512i c2 = n > 32 ? lane_line(&l, p, k + 32, LOAD(at, 32, n - 32)) : none;                \
+                const __m512i c3 = n > 48 ? lane_line(&l, p, k + 48, LOAD(at, 48, n - 48)) : none;                \
+                store_bytes(out + k, span_of(n < 64 ? n : 64), first_bytes(c0, c1, c2, c3));                      \
+            }                                                                                                     \
+        finish_floats(&l, seen);                                                                                  \
+    }
+
+LANES_OF(vbmi_lanes32, load_f32, 4)
+LANES_OF(vbmi_lanes16, load_f16, 2)
 
 static void vbmi_table16(const fl_quantizer *q, const void *restrict in, uint8_t *restrict low, uint8_t *high, size_t n,
                          fl_seen *seen) {
@@ -379,7 +458,7 @@ PUT(put_table2, value_table2, store2)
         const __m512i step = _mm512_set1_epi8((char)width);                                                     \
         const span full = span_of(64), rest = span_of(width % 64), one = span_of(width), all = span_of(together * width); \
         for (uint32_t plane = 0; plane < b->planes; plane++) {                                                  \
-            const uint8_t *from = in + (int64_t)plane * b->picture_plane;                                       \
+            const uint8_t *from = in + fl_tile_of(b, plane);                                                    \
             char *to = (char *)out + fl_plane_of(b, plane);                                                     \
             size_t row = 0;                                                                                     \
             if (together == 2)                                                                                  \
@@ -407,13 +486,17 @@ const fl_kernels fl_avx512 = {
     "avx512",
     {PLAIN_PACK_KERNELS, [K_COPY] = vbmi_copy, [K_TABLE8] = vbmi_table8, [K_AFFINE8] = vbmi_table8,
      [K_TABLE16] = vbmi_table16, [K_LINEAR32] = vbmi_linear32, [K_LINEAR16] = vbmi_linear16,
-     [K_BUCKETS32] = vbmi_buckets32, [K_BUCKETS16] = vbmi_buckets16, [K_STEPS32] = vbmi_steps32,
+     [K_LINE32] = vbmi_line32, [K_LINE16] = vbmi_line16, [K_BUCKETS32] = vbmi_buckets32,
+     [K_BUCKETS16] = vbmi_buckets16, [K_STEPS32] = vbmi_steps32,
      [K_STEPS16] = vbmi_steps16},
     {PLAIN_UNPACK_KERNELS, [U_COPY] = vbmi_values_copy, [U_TABLE1] = vbmi_values1, [U_TABLE2] = vbmi_values2,
      [U_TABLE4] = vbmi_values4, [U_LINEAR] = vbmi_values_linear},
     {[K_COPY] = vbmi_copy_rows, [K_TABLE8] = vbmi_table8_rows, [K_AFFINE8] = vbmi_table8_rows,
-     [K_LINEAR32] = vbmi_linear32_rows, [K_LINEAR16] = vbmi_linear16_rows, [K_BUCKETS32] = vbmi_buckets32_rows,
+     [K_LINEAR32] = vbmi_linear32_rows, [K_LINEAR16] = vbmi_linear16_rows, [K_LINE32] = vbmi_line32_rows,
+     [K_LINE16] = vbmi_line16_rows, [K_BUCKETS32] = vbmi_buckets32_rows,
      [K_BUCKETS16] = vbmi_buckets16_rows, [K_STEPS32] = vbmi_steps32_rows, [K_STEPS16] = vbmi_steps16_rows},
     {[U_COPY] = vbmi_values_copy_rows, [U_TABLE1] = vbmi_values1_rows, [U_TABLE2] = vbmi_values2_rows,
      [U_TABLE4] = vbmi_values4_rows, [U_LINEAR] = vbmi_values_linear_rows},
+    vbmi_lanes32,
+    vbmi_lanes16,
 };

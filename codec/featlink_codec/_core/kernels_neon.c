@@ -26,7 +26,7 @@ static void neon_table8(const fl_quantizer *q, const void *restrict in, uint8_t 
 static void neon_values1(const fl_values *v, const uint8_t *restrict low, const uint8_t *high, void *restrict out,
                          size_t n) {
     const fl_quantizer q = {.limit = UINT32_MAX, .memory = v->memory};
-    fl_seen seen = {0, 0};
+    fl_seen seen = {.bits = 0};
     (void)high;
     neon_table8(&q, low, out, NULL, n, &seen);
 }
@@ -37,4 +37,6 @@ const fl_kernels fl_neon = {
     {PLAIN_UNPACK_KERNELS, [U_TABLE1] = neon_values1},
     {NULL},
     {NULL},
+    pack_lanes32,
+    pack_lanes16,
 };

@@ -1,4 +1,5 @@
 /* Plain C for any machine. */
 #include "kernels.h"
 
-const fl_kernels fl_portable = {"portable", {PLAIN_PACK_KERNELS}, {PLAIN_UNPACK_KERNELS}, {NULL}, {NULL}};
+const fl_kernels fl_portable = {"portable", {PLAIN_PACK_KERNELS}, {PLAIN_UNPACK_KERNELS}, {NULL}, {NULL},
+                                pack_lanes32, pack_lanes16};

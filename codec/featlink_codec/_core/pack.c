@@ -1,31 +1,7 @@
 /* fl_pack: how the elements of a map find their way to the kernels and the samples theirs into the picture. */
-#include "geometry.h"
+#include "pack_job.h"
 
 static const uint8_t ELEMENT_SIZE[] = {1, 1, 2, 2, 2, 4};
-
-/* One call's constants. */
-typedef struct {
-    const fl_packing *packing;
-    const fl_quantizer *q;
-    const fl_map *map;
-    const fl_picture *out;
-    uint32_t picture, element;
-    fl_pack_run run;
-    fl_pack_rows run_rows; /* NULL where there is none */
-    fl_seen seen;
-} job;
-
-/* Where samples go: a plane of low bytes and one of high bytes, either of which may be missing. */
-typedef struct {
-    uint8_t *low, *high;
-    int64_t low_stride, high_stride;
-} target;
-
-static inline target moved(target t, int64_t row, int64_t column) {
-    if (t.low) t.low += row * t.low_stride + column;
-    if (t.high) t.high += row * t.high_stride + column;
-    return t;
-}
 
 static void put_rows(uint8_t *to, int64_t stride, const uint8_t *from, uint32_t width, size_t n) {
     for (; to && n; n -= width, from += width, to += stride) fl_copy_short(to, from, width);
@@ -50,8 +26,7 @@ static void pack_plane(job *j, const char *in, const fl_block *b, target to) {
     }
 }
 
-/* Channels of rows of elements that lie in a row become tiles side by side. */
-static void pack_block(job *j, const char *in, fl_block b, target to) {
+void fl_pack_block(job *j, const char *in, fl_block b, target to) {
     b.picture_row = to.low_stride;
     b.picture_plane = b.width;
     if (j->run_rows && !to.high) {
@@ -59,7 +34,7 @@ static void pack_block(job *j, const char *in, fl_block b, target to) {
         return;
     }
     for (uint32_t plane = 0; plane < b.planes; plane++)
-        pack_plane(j, in + fl_plane_of(&b, plane), &b, moved(to, 0, (int64_t)plane * b.width));
+        pack_plane(j, in + fl_plane_of(&b, plane), &b, moved(to, 0, fl_tile_of(&b, plane)));
 }
 
 /* Elements at any distance are brought together first, a part of a row at a time. */
@@ -76,24 +51,90 @@ static void pack_apart(job *j, const char *in, target to) {
         }
 }
 
-/* Channels lie apart. A row of tiles at a time; of large pictures a row of samples at a time, so that they are written
- * from first to last, while as many channels are read as stand side by side. */
+/* The planes of a block, row by row of each. */
+static void pack_planes(job *j, const char *in, const fl_block *b, target to) {
+    const fl_map *map = j->map;
+    if (map->stride_w == j->element || b->width == 1) {
+        fl_pack_block(j, in, *b, to);
+        return;
+    }
+    for (uint32_t plane = 0; plane < b->planes; plane++)
+        pack_apart(j, in + fl_plane_of(b, plane), moved(to, 0, fl_tile_of(b, plane)));
+}
+
+/* Of large pictures a row of samples at a time, so that they are written from first to last, while as many channels are
+ * read as stand side by side. */
+static int is_large(const job *j) {
+    const fl_packing *p = j->packing;
+    const uint64_t size = (uint64_t)fl_used_places(p, j->picture) * p->height * p->width;
+    return size >= LARGE && p->width >= LARGE_ROW && (j->map->stride_w == j->element || p->width == 1);
+}
+
+/* Channels lie apart. A row of tiles at a time. */
 static void pack_planar(job *j, target to) {
     const fl_packing *p = j->packing;
     const fl_map *map = j->map;
     const uint32_t first = j->picture * fl_places(p), used = fl_used_places(p, j->picture);
-    const int in_a_row = map->stride_w == j->element || p->width == 1;
-    const int large = (uint64_t)used * p->height * p->width >= LARGE && p->width >= LARGE_ROW;
+    const int large = is_large(j);
     for (uint32_t place = 0; place < used; place += p->tile_w, to = moved(to, p->height, 0)) {
-        fl_block b = {.planes = used - place < p->tile_w ? used - place : p->tile_w, .rows = large ? 1 : p->height,
-                      .width = p->width, .order = p->order ? p->order + first + place : NULL,
-                      .map_plane = map->stride_c, .map_row = map->stride_h};
+        const fl_block b = {.planes = used - place < p->tile_w ? used - place : p->tile_w,
+                            .rows = large ? 1 : p->height, .width = p->width,
+                            .order = p->order ? p->order + first + place : NULL, .map_plane = map->stride_c,
+                            .map_row = map->stride_h, .picture_plane = p->width};
         const char *in = (const char *)map->data + (p->order ? 0 : (int64_t)(first + place) * map->stride_c);
-        if (in_a_row)
-            for (uint32_t h = 0; h < p->height; h += b.rows) pack_block(j, in + h * map->stride_h, b, moved(to, h, 0));
-        else
-            for (uint32_t k = 0; k < b.planes; k++)
-                pack_apart(j, in + fl_plane_of(&b, k), moved(to, 0, (int64_t)k * p->width));
+        for (uint32_t h = 0; h < p->height; h += b.rows) pack_planes(j, in + h * map->stride_h, &b, moved(to, h, 0));
+    }
+}
+
+/* Places that are sorted by class at a time. */
+#define GROUP 64
+
+/* Some places, sorted by class: where each one's channel and tile begin. */
+typedef struct {
+    uint32_t places;
+    uint8_t class[GROUP];
+    int64_t map_at[GROUP], picture_at[GROUP];
+} group;
+
+static void sort_places(const job *j, group *g, uint32_t place, uint32_t places, int64_t stride) {
+    const fl_packing *p = j->packing;
+    uint64_t left = places == 64 ? ~0ull : (1ull << places) - 1;
+    uint8_t class[GROUP];
+    uint32_t channel[GROUP];
+    for (uint32_t k = 0; k < places; k++) {
+        channel[k] = fl_channel(p, j->picture * fl_places(p) + place + k);
+        class[k] = (uint8_t)class_at(j->classes, 0, 0, channel[k]);
+    }
+    for (g->places = 0; left;) {
+        const uint8_t here = class[__builtin_ctzll(left)];
+        for (uint64_t rest = left; rest; rest &= rest - 1) {
+            const uint32_t k = (uint32_t)__builtin_ctzll(rest);
+            if (class[k] != here) continue;
+            g->class[g->places] = here;
+            g->map_at[g->places] = channel[k] * j->map->stride_c;
+            g->picture_at[g->places++] = fl_tile(p, place + k, stride);
+            left &= ~(1ull << k);
+        }
+    }
+}
+
+/* The same with classes: some tiles at a time, those of a class one after the other. */
+static void pack_planar_classes(job *j, target to) {
+    const fl_packing *p = j->packing;
+    const uint32_t used = fl_used_places(p, j->picture), rows = is_large(j) ? 1 : p->height;
+    group g;
+    for (uint32_t place = 0, n; place < used; place += n) {
+        n = used - place < GROUP ? used - place : GROUP;
+        if (rows < p->height && n > p->tile_w - place % p->tile_w) n = p->tile_w - place % p->tile_w;
+        sort_places(j, &g, place, n, to.low_stride);
+        for (uint32_t h = 0; h < p->height; h += rows)
+            for (uint32_t k = 0, end; k < n; k = end) {
+                for (end = k + 1; end < n && g.class[end] == g.class[k];) end++;
+                use(j, g.class[k]);
+                const fl_block b = {.planes = end - k, .rows = rows, .width = p->width, .map_at = g.map_at + k,
+                                    .picture_at = g.picture_at + k, .map_row = j->map->stride_h};
+                pack_planes(j, (const char *)j->map->data + h * j->map->stride_h, &b, moved(to, h, 0));
+            }
     }
 }
 
@@ -117,8 +158,27 @@ static void scatter(uint8_t *plane, const int64_t *tiles, const uint8_t *from, u
     }
 }
 
+/* Channels side by side, each through the quantizer of its own class. */
+static void pack_lanes(job *j, const char *in, fl_block b, const fl_lanes *lanes, target to) {
+    b.picture_row = to.low_stride;
+    j->lanes(lanes, in, to.low, &b, &j->seen);
+}
+
+/* Columns beside each other that are of one class in all channels. */
+static void pack_columns(job *j, const char *in, const fl_block *b, uint32_t h, uint32_t w, target to) {
+    for (uint32_t k = 0, end; k < b->rows; k = end) {
+        fl_block part = *b;
+        const uint32_t class = class_at(j->classes, h, w + k, 0);
+        for (end = k + 1; end < b->rows && class_at(j->classes, h, w + end, 0) == class;) end++;
+        part.rows = end - k;
+        use(j, class);
+        fl_pack_block(j, in + k * b->map_row, part, moved(to, k, 0));
+    }
+}
+
 /* Channels stand side by side in memory: quantize them as they come, and transpose in squares. */
 static void pack_interleaved(job *j, target to) {
+    fl_lanes lanes;
     const fl_packing *p = j->packing;
     uint8_t samples[2][SQUARE * BLOCK_CHANNELS];
     int64_t tiles[2][BLOCK_CHANNELS];
@@ -131,6 +191,9 @@ static void pack_interleaved(job *j, target to) {
         const uint32_t channels = end - c < BLOCK_CHANNELS ? end - c : BLOCK_CHANNELS;
         fl_tiles(p, j->picture, c, channels, to.low_stride, tiles[0]);
         fl_tiles(p, j->picture, c, channels, to.high_stride, tiles[1]);
+        lanes.stepped = 0;
+        for (uint32_t k = 0; j->lanes && k < channels; k++)
+            set_lane(&lanes, k, j->quantizers + class_at(j->classes, 0, 0, c + k));
         for (uint32_t h = 0; h < p->height; h++)
             for (uint32_t w = 0; w < p->width; w += SQUARE) {
                 const uint32_t columns = p->width - w < SQUARE ? p->width - w : SQUARE;
@@ -138,7 +201,12 @@ static void pack_interleaved(job *j, target to) {
                                  (int64_t)w * j->map->stride_w + (int64_t)c * j->element;
                 const target block = {to.low ? samples[0] : NULL, to.high ? samples[1] : NULL, channels, channels};
                 const fl_block b = {.planes = 1, .rows = columns, .width = channels, .map_row = j->map->stride_w};
-                pack_block(j, in, b, block);
+                if (!j->classes)
+                    fl_pack_block(j, in, b, block);
+                else if (j->classes->stride_c)
+                    pack_lanes(j, in, b, &lanes, block);
+                else
+                    pack_columns(j, in, &b, h, w, block);
                 const target part = moved(to, h, w);
                 if (to.low) scatter(part.low, tiles[0], samples[0], columns, channels);
                 if (to.high) scatter(part.high, tiles[1], samples[1], columns, channels);
@@ -156,25 +224,74 @@ static void fill(const fl_packing *p, uint32_t picture, uint8_t *plane, int64_t 
     for (uint32_t h = 0; h < p->pad_h; h++) memset(plane + (int64_t)(rows + h) * stride, 0, columns + p->pad_w);
 }
 
-int fl_pack(const fl_packing *packing, const fl_quantizer *q, const fl_map *map, uint32_t picture,
-            const fl_picture *out) {
-    int wide = q->kernel == K_TABLE8W || q->kernel == K_TABLE16W || q->kernel == K_SPLIT16 || q->peak > 255;
-    if (!fl_has_picture(packing, picture)) return FL_BAD_PICTURE;
-    if (wide ? !(out->low || out->high) : !out->low || out->high) return FL_BAD_PLANE;
-    const fl_kernels *kernels = fl_current();
-    job j = {packing, q, map, out, picture, ELEMENT_SIZE[q->type], kernels->pack[q->kernel], kernels->pack_rows[q->kernel], {0, 0}};
-    const target to = {out->low, out->high, out->low_stride, out->high_stride};
-    if (map->stride_c == j.element && map->stride_w != j.element && packing->channels > 1)
-        pack_interleaved(&j, to);
-    else
-        pack_planar(&j, to);
-    fill(packing, picture, out->low, out->low_stride);
-    fill(packing, picture, out->high, out->high_stride);
-    if (q->type != FL_F16 && q->type != FL_F32) return j.seen.bits > q->limit ? FL_SAW_EXCESS : 0;
+/* What the map held. */
+static int saw_of(const fl_quantizer *q, fl_seen *seen) {
+    for (int k = 0; k < 16; k++) {
+        const uint32_t bits = seen->lane_bits[k], positive = seen->lane_positive[k] << 1;
+        const uint32_t magnitude = bits << 1 > positive ? bits << 1 : positive;
+        seen->bits = bits > seen->bits ? bits : seen->bits;
+        seen->magnitude = magnitude > seen->magnitude ? magnitude : seen->magnitude;
+    }
+    if (q->type != FL_F16 && q->type != FL_F32) return seen->bits > q->limit ? FL_SAW_EXCESS : 0;
     /* -inf has a NaN's bits where the sign counts, so what is infinite is told from the magnitude alone. */
     int saw = 0;
-    if (j.seen.magnitude > FL_INFINITY << 1) saw |= FL_SAW_NAN;
-    if (j.seen.magnitude == FL_INFINITY << 1) saw |= FL_SAW_INFINITY;
-    if (j.seen.bits > 0x80000000u) saw |= FL_SAW_NEGATIVE;
+    if (seen->magnitude > FL_INFINITY << 1) saw |= FL_SAW_NAN;
+    if (seen->magnitude == FL_INFINITY << 1) saw |= FL_SAW_INFINITY;
+    if (seen->bits > 0x80000000u) saw |= FL_SAW_NEGATIVE;
     return saw;
+}
+
+static int is_wide(const fl_quantizer *q) {
+    return q->kernel == K_TABLE8W || q->kernel == K_TABLE16W || q->kernel == K_SPLIT16 || q->peak > 255;
+}
+
+static int is_line(const fl_quantizer *q) { return q->kernel == K_LINE32 || q->kernel == K_LINE16; }
+
+/* Whether channels stand side by side, and their classes, if any, do not change from channel to channel as well as from
+ * position to position. Where channels of other classes meet, and no lanes take them, they are fetched one by one. */
+static int is_interleaved(const job *j) {
+    const fl_map *map = j->map;
+    if (map->stride_c != j->element || map->stride_w == j->element || j->packing->channels == 1) return 0;
+    return !j->classes || !j->classes->stride_c || j->lanes;
+}
+
+static int pack(job *j, const fl_picture *out) {
+    const fl_classes *classes = j->classes;
+    const target to = {out->low, out->high, out->low_stride, out->high_stride};
+    const int by_position = classes && (classes->stride_h || classes->stride_w);
+    if (!fl_has_picture(j->packing, j->picture)) return FL_BAD_PICTURE;
+    if (is_wide(j->q) ? !(out->low || out->high) : !out->low || out->high) return FL_BAD_PLANE;
+    if (by_position && (classes->stride_c || !is_interleaved(j)))
+        fl_pack_mixed(j, to);
+    else if (is_interleaved(j))
+        pack_interleaved(j, to);
+    else if (classes)
+        pack_planar_classes(j, to);
+    else
+        pack_planar(j, to);
+    fill(j->packing, j->picture, out->low, out->low_stride);
+    fill(j->packing, j->picture, out->high, out->high_stride);
+    return saw_of(j->q, &j->seen);
+}
+
+int fl_pack(const fl_packing *packing, const fl_quantizer *q, const fl_map *map, uint32_t picture,
+            const fl_picture *out) {
+    job j = {.packing = packing, .quantizers = q, .map = map, .picture = picture, .element = ELEMENT_SIZE[q->type],
+             .kernels = fl_current()};
+    use(&j, 0);
+    return pack(&j, out);
+}
+
+int fl_pack_classes(const fl_packing *packing, const fl_quantizer *quantizers, const fl_classes *classes,
+                    const fl_map *map, uint32_t picture, const fl_picture *out) {
+    job j = {.packing = packing, .quantizers = quantizers, .classes = classes, .map = map, .picture = picture,
+             .element = ELEMENT_SIZE[quantizers->type], .kernels = fl_current()};
+    int lines = classes->count > 0;
+    for (uint32_t k = 0; k < classes->count; k++) {
+        if (quantizers[k].type != quantizers->type || is_wide(quantizers + k)) return FL_BAD_TYPE;
+        lines &= is_line(quantizers + k);
+    }
+    if (lines) j.lanes = quantizers->type == FL_F16 ? j.kernels->lanes16 : j.kernels->lanes32;
+    use(&j, 0);
+    return pack(&j, out);
 }

@@ -8,8 +8,13 @@
 /* Below the least normal number some threads flush to zero. */
 #define LEAST_NORMAL 0x1p-126f
 
+#define HUGE 0x1p1000
+
 /* The representable number below a positive one. */
 static float before(float x) { return fl_bits_float(fl_float_bits(x) - 1); }
+
+/* The same for any but 0. */
+static float below(float x) { return fl_bits_float(x > 0 ? fl_float_bits(x) - 1 : fl_float_bits(x) + 1); }
 
 /* Find a scale for which round(x * scale) is the level, and prove it: it is monotone in x, so it is right everywhere if
  * it is right at each threshold and just below. Any scale between all t - 0.5 over T[t], and over the number before
@@ -29,6 +34,60 @@ static int find_linear(fl_quantizer *q, const float *thresholds, uint32_t count)
         if (!(at * scale * (1 - MARGIN) > bound && under * scale * (1 + MARGIN) < bound)) return 0;
     }
     q->scale = scale;
+    q->top = thresholds[count - 1];
+    return 1;
+}
+
+/* How wide the choice of an offset is with this scale, and its middle: x reaches level t where x * scale + offset does. */
+static double offsets_of(double scale, const float *thresholds, uint32_t count, double *middle) {
+    double least = -HUGE, most = HUGE;
+    for (uint32_t t = 1; t <= count; t++) {
+        const double at = t - scale * thresholds[t - 1], under = t - scale * below(thresholds[t - 1]);
+        least = at > least ? at : least;
+        most = under < most ? under : most;
+    }
+    *middle = least + (most - least) / 2;
+    return most - least;
+}
+
+/* Find a scale and an offset for which floor(x * scale + offset) is the level, and prove it as above. The width of the
+ * choice is concave in the scale, so a search in three parts finds the scale that leaves most of it. */
+static int find_line(fl_quantizer *q, const float *thresholds, uint32_t count) {
+    const double first = thresholds[0], last = thresholds[count - 1];
+    if (!(first >= -0x1p100) || !(last <= 0x1p100)) return 0;
+    for (uint32_t t = 0; t < count; t++)
+        if (thresholds[t] <= LEAST_NORMAL && thresholds[t] > -LEAST_NORMAL) return 0;
+    const double size = last > -first ? last : -first, gap = last - below(thresholds[count - 1]);
+    double low, high, middle;
+    if (count == 1) {
+        low = high = 0.5 / gap;
+    } else {
+        const double scale = (count - 1) / (last - first), error = 0x1p-20 * size / (last - first) + 0x1p-40;
+        if (!(last > first) || error > 0.5) return 0;
+        low = scale * (1 - error), high = scale * (1 + error);
+    }
+    for (int round = 0; round < 100 && low < high; round++) {
+        const double a = low + (high - low) / 3, b = high - (high - low) / 3;
+        if (!(a < b)) break;
+        if (offsets_of(a, thresholds, count, &middle) < offsets_of(b, thresholds, count, &middle))
+            low = a;
+        else
+            high = b;
+    }
+    const double scale = low + (high - low) / 2;
+    if (!(offsets_of(scale, thresholds, count, &middle) > 0)) return 0;
+    const double offset = middle + FL_LINE;
+    for (uint32_t t = 1; t <= count; t++) {
+        const double at = scale * thresholds[t - 1], under = scale * below(thresholds[t - 1]);
+        const double margin = 0x1p-38 + MARGIN * (at < 0 ? -at : at) + MARGIN * (under < 0 ? -under : under);
+        const double reached = at + (offset - FL_LINE), missed = under + (offset - FL_LINE);
+        if (!(reached - margin > t && missed + margin < t)) return 0;
+        if (t == 1 && !(missed - margin > 0)) return 0;
+        if (t == count && !(reached + margin < count + 1)) return 0;
+    }
+    q->scale = scale;
+    q->offset = offset;
+    q->bottom = below(thresholds[0]);
     q->top = thresholds[count - 1];
     return 1;
 }
@@ -102,19 +161,27 @@ int fl_quantizer_thresholds(fl_quantizer *q, int type, const float *thresholds, 
                             void *memory, size_t memory_size) {
     if (type != FL_F16 && type != FL_F32) return FL_BAD_TYPE;
     if (!memory || memory_size < FL_MEMORY) return FL_BAD_MEMORY;
-    if (count < 1 || count > 65535 || step < 1 || (step > 1 && (uint64_t)count * step > 255)) return FL_BAD_TABLE;
+    if (count < 1 || count > 65535 || (step > 1 && (uint64_t)count * step > 255)) return FL_BAD_TABLE;
+    if (step == FL_SCALED && count > 127 && count != 255) return FL_BAD_TABLE;
     for (uint32_t t = 0; t < count; t++)
         if (thresholds[t] != thresholds[t] || (t && thresholds[t] < thresholds[t - 1])) return FL_BAD_TABLE;
     memset(q, 0, sizeof *q);
     q->type = type;
     q->peak = count;
-    q->step = step;
+    q->step = step == FL_SCALED ? (255 * FL_STEP + count / 2) / count : step * FL_STEP;
     q->count = count;
     q->limit = UINT32_MAX;
     q->memory = memory;
+    if (q->step != FL_STEP) { /* so there are few thresholds, and the end of the memory is free */
+        uint8_t *samples = (uint8_t *)memory + FL_MEMORY - 128;
+        for (uint32_t k = 0; k < 128; k++) samples[k] = (uint8_t)((k * q->step + 0x8000) >> 16);
+        q->samples = samples;
+    }
     int half = type == FL_F16, wide = count > 255;
     if (find_linear(q, thresholds, count)) {
         q->kernel = wide ? (half ? K_LINEAR16W : K_LINEAR32W) : (half ? K_LINEAR16 : K_LINEAR32);
+    } else if (!wide && find_line(q, thresholds, count)) {
+        q->kernel = half ? K_LINE16 : K_LINE32;
     } else if (!wide && find_buckets(q, thresholds, count, memory)) {
         q->kernel = half ? K_BUCKETS16 : K_BUCKETS32;
     } else {
@@ -194,7 +261,8 @@ const char *fl_quantizer_kernel(const fl_quantizer *q) {
     switch (q->kernel) {
     case K_COPY: case K_SPLIT16: return "copy";
     case K_AFFINE8: return "affine";
-    case K_LINEAR32: case K_LINEAR16: case K_LINEAR32W: case K_LINEAR16W: return "linear";
+    case K_LINEAR32: case K_LINEAR16: case K_LINEAR32W: case K_LINEAR16W: case K_LINE32: case K_LINE16:
+        return "linear";
     case K_BUCKETS32: case K_BUCKETS16: return "buckets";
     case K_STEPS32: case K_STEPS16: case K_STEPS32W: case K_STEPS16W: return "steps";
     case K_SEARCH32: case K_SEARCH16: return "search";

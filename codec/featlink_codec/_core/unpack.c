@@ -3,12 +3,27 @@
 
 typedef struct {
     const fl_packing *packing;
-    const fl_values *v;
+    const fl_values *values;
+    const fl_classes *classes; /* NULL: one table for all */
     const fl_map *map;
     uint32_t picture;
+    const fl_kernels *kernels;
+    const fl_values *v; /* the one in use, and its kernels */
     fl_unpack_run run;
     fl_unpack_rows run_rows; /* NULL where there is none */
 } job;
+
+/* Go on with another table. */
+static inline void use(job *j, uint32_t number) {
+    j->v = j->values + number;
+    j->run = j->kernels->unpack[j->v->kernel];
+    j->run_rows = j->kernels->unpack_rows[j->v->kernel];
+}
+
+/* The class of an element. */
+static inline uint32_t class_at(const fl_classes *c, uint32_t h, uint32_t w, uint32_t channel) {
+    return c->ids[h * c->stride_h + w * c->stride_w + channel * c->stride_c];
+}
 
 /* Where samples come from; high is NULL in maps of up to 8 bits. */
 typedef struct {
@@ -70,7 +85,30 @@ static void unpack_apart(const job *j, source from, char *out) {
         }
 }
 
-static void unpack_planar(const job *j, source from) {
+/* Tiles side by side: channels of one class at a time. `first` is that of the first place. */
+static void unpack_tiles(job *j, source from, const fl_block *b, uint32_t first, int in_a_row, char *out) {
+    for (uint32_t k = 0, end; k < b->planes; k = end) {
+        end = b->planes;
+        if (j->classes) {
+            const uint32_t class = class_at(j->classes, 0, 0, b->order ? b->order[k] : first + k);
+            for (end = k + 1; end < b->planes; end++)
+                if (class_at(j->classes, 0, 0, b->order ? b->order[end] : first + end) != class) break;
+            use(j, class);
+        }
+        fl_block part = *b;
+        part.planes = end - k;
+        if (b->order) part.order += k;
+        char *to = out + (b->order ? 0 : k * b->map_plane);
+        const source here = moved(from, 0, (int64_t)k * b->width);
+        if (in_a_row)
+            unpack_block(j, here, part, to);
+        else
+            for (uint32_t plane = 0; plane < part.planes; plane++)
+                unpack_apart(j, moved(here, 0, (int64_t)plane * b->width), to + fl_plane_of(&part, plane));
+    }
+}
+
+static void unpack_planar(job *j, source from) {
     const fl_packing *p = j->packing;
     const fl_map *map = j->map;
     const uint32_t first = j->picture * fl_places(p), used = fl_used_places(p, j->picture);
@@ -80,12 +118,25 @@ static void unpack_planar(const job *j, source from) {
                             .width = p->width, .order = p->order ? p->order + first + place : NULL,
                             .map_plane = map->stride_c, .map_row = map->stride_h};
         char *out = (char *)map->data + (p->order ? 0 : (int64_t)(first + place) * map->stride_c);
-        if (in_a_row)
-            unpack_block(j, from, b, out);
-        else
-            for (uint32_t k = 0; k < b.planes; k++)
-                unpack_apart(j, moved(from, 0, (int64_t)k * p->width), out + fl_plane_of(&b, k));
+        unpack_tiles(j, from, &b, first + place, in_a_row, out);
     }
+}
+
+/* Each element through the table of its own class. */
+static void unpack_mixed(const job *j, source from) {
+    const fl_packing *p = j->packing;
+    const fl_map *map = j->map;
+    const uint32_t first = j->picture * fl_places(p), used = fl_used_places(p, j->picture), size = j->v->size;
+    for (uint32_t h = 0; h < p->height; h++)
+        for (uint32_t place = 0; place < used; place++) {
+            const uint32_t channel = fl_channel(p, first + place);
+            const uint8_t *samples = from.low + fl_tile(p, place, from.low_stride) + h * from.low_stride;
+            char *out = (char *)map->data + h * map->stride_h + channel * map->stride_c;
+            for (uint32_t w = 0; w < p->width; w++, out += map->stride_w) {
+                const char *table = j->values[class_at(j->classes, h, w, channel)].memory;
+                memcpy(out, table + (size_t)samples[w] * size, size);
+            }
+        }
 }
 
 /* The samples of up to 16 columns, from the tiles of `channels` channels, as [columns][channels]. */
@@ -127,22 +178,40 @@ static void unpack_interleaved(const job *j, source from) {
     }
 }
 
+static int unpack(job *j, const fl_picture *in) {
+    const fl_packing *packing = j->packing;
+    const fl_map *map = j->map;
+    const fl_classes *classes = j->classes;
+    const int wide = j->v->kernel >= U_JOIN;
+    if (!fl_has_picture(packing, j->picture)) return FL_BAD_PICTURE;
+    if (!in->low || wide != (in->high != NULL)) return FL_BAD_PLANE;
+    const source from = {in->low, in->high, in->low_stride, in->high_stride};
+    int interleaved = map->stride_c == (int64_t)j->v->size && map->stride_w != (int64_t)j->v->size && packing->channels > 1;
+    if (classes && (interleaved || classes->stride_h || classes->stride_w))
+        unpack_mixed(j, from);
+    /* With an order, channels side by side are not those of one picture, unless there is but one. */
+    else if (interleaved && (!packing->place_of || packing->channels <= fl_places(packing)))
+        unpack_interleaved(j, from);
+    else
+        unpack_planar(j, from);
+    return 0;
+}
+
 int fl_unpack(const fl_packing *packing, const fl_values *v, const fl_picture *in, uint32_t picture,
               const fl_map *map) {
-    int wide = v->kernel >= U_JOIN;
-    if (!fl_has_picture(packing, picture)) return FL_BAD_PICTURE;
-    if (!in->low || wide != (in->high != NULL)) return FL_BAD_PLANE;
-    const fl_kernels *kernels = fl_current();
-    const job j = {packing, v, map, picture, kernels->unpack[v->kernel], kernels->unpack_rows[v->kernel]};
-    const source from = {in->low, in->high, in->low_stride, in->high_stride};
-    /* With an order, channels side by side are not those of one picture, unless there is but one. */
-    int interleaved = map->stride_c == (int64_t)v->size && map->stride_w != (int64_t)v->size && packing->channels > 1 &&
-                      (!packing->place_of || packing->channels <= fl_places(packing));
-    if (interleaved)
-        unpack_interleaved(&j, from);
-    else
-        unpack_planar(&j, from);
-    return 0;
+    job j = {.packing = packing, .values = v, .map = map, .picture = picture, .kernels = fl_current()};
+    use(&j, 0);
+    return unpack(&j, in);
+}
+
+int fl_unpack_classes(const fl_packing *packing, const fl_values *values, const fl_classes *classes,
+                      const fl_picture *in, uint32_t picture, const fl_map *map) {
+    job j = {.packing = packing, .values = values, .classes = classes, .map = map, .picture = picture,
+             .kernels = fl_current()};
+    for (uint32_t k = 0; k < classes->count; k++)
+        if (values[k].size != values->size || values[k].kernel >= U_JOIN) return FL_BAD_TYPE;
+    use(&j, 0);
+    return unpack(&j, in);
 }
 
 static void sort3(int64_t a[3][2]) {

@@ -1,5 +1,6 @@
 """The extractor: the agreement of both ends on models, maps, quantizer, packing, video and preprocessing."""
 
+from .adaptive import ClassTable, write_class_map
 from .maps import MapSettings, PackingSettings, QuantizerSettings
 from .settings import (
     PARTS,
@@ -19,6 +20,7 @@ from .thresholds import read_thresholds, thresholds_of, write_thresholds
 __all__ = [
     "PARTS",
     "SETTINGS_FILE",
+    "ClassTable",
     "ExtractorSettings",
     "Identity",
     "InputSettings",
@@ -35,5 +37,6 @@ __all__ = [
     "read_thresholds",
     "sha256_of",
     "thresholds_of",
+    "write_class_map",
     "write_thresholds",
 ]

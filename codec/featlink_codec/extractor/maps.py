@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
+from ..features.adaptive import HOWS
 from ..features.quantizers import LOGARITHMIC_LIMIT
 from ..features.syntax import MAX_MAP_SAMPLES
 from ..video.sps import MAX_PIXELS, MAX_SIDE
+from .adaptive import PARTITIONS, ClassTable, check_adaptive
 from .fields import (
     FILE_NAME,
     SHA256,
@@ -32,16 +34,28 @@ class QuantizerSettings:
     TABLE: ClassVar[str] = "maps.quantizer"
 
     #: pre_quant_mode by name; an integer map has no quantizer and says "uniform" here
-    mode: Annotated[str, Choice("uniform", "logarithmic", "custom")]
+    mode: Annotated[str, Choice("uniform", "logarithmic", "custom", "adaptive")]
     #: bits of a level: depth = 2^(bit_depth_compact + 1)
     bit_depth: Annotated[int, Choice(2, 4, 8, 16)]
-    #: largest value, in mode logarithmic after log2(x + 1); rounded to binary32
+    #: largest value, in mode logarithmic after log2(x + 1); rounded to binary32; 1.0 in mode adaptive
     max_feat_digit: Annotated[float, Number(above=0, single=True)]
     #: mode custom only: the 2^bit_depth - 1 bounds between levels, ascending, rounded to binary32
     partitions: Annotated[tuple[float, ...] | None, Many(Number(single=True), 3, 65535)] = None
     #: .npy, float32 [peak]: what the quantizer is from then on (see thresholds.py); None: derived when loaded
     thresholds: Annotated[str | None, FILE_NAME] = None
     thresholds_sha256: Annotated[str | None, SHA256] = None
+    #: mode adaptive only, as is all that follows: which elements are of a class
+    partition: Annotated[str | None, Choice(*PARTITIONS)] = None
+    #: .npy, uint8: the class map, see `write_class_map`; in all partitions but "whole"
+    class_map: Annotated[str | None, FILE_NAME] = None
+    class_map_sha256: Annotated[str | None, SHA256] = None
+    #: where classes are decided on: in "prepare", or on the device for each intra period, as many as there are here
+    on_device: Annotated[str | None, Choice("none", "intra")] = None
+    #: on the device: how the distribution of a class and its spread are found; "histogram", "least-squares"
+    decider: Annotated[str | None, Choice("histogram")] = None
+    fit: Annotated[str | None, Choice(*HOWS)] = None
+    #: [[maps.quantizer.classes]], in the order of their ids
+    classes: tuple[ClassTable, ...] | None = None
 
     def __post_init__(self) -> None:
         """:raises FieldError: a field that does not fit."""
@@ -60,11 +74,30 @@ class QuantizerSettings:
                 )
             if any(a >= b for a, b in zip(self.partitions, self.partitions[1:], strict=False)):
                 raise refuse(self, "partitions", "each bound above the one before it, as binary32")
-        if (self.thresholds is None) != (self.thresholds_sha256 is None):
-            missing, given = "thresholds", "thresholds_sha256"
-            if self.thresholds is not None:
+        for file in ("thresholds", "class_map"):
+            missing, given = file, f"{file}_sha256"
+            if getattr(self, given) is None:
                 missing, given = given, missing
-            raise refuse(self, missing, f"one beside {given}")
+            if getattr(self, missing) is None and getattr(self, given) is not None:
+                raise refuse(self, missing, f"one beside {given}")
+        self._check_adaptive()
+
+    def _check_adaptive(self) -> None:
+        adaptive = self.mode == "adaptive"
+        for key in ("partition", "classes", "class_map", "on_device", "decider", "fit"):
+            if not adaptive and getattr(self, key) is not None:
+                raise refuse(self, key, "nothing but in mode 'adaptive'")
+        if not adaptive:
+            return
+        if self.bit_depth > 8:
+            raise refuse(self, "bit_depth", "2, 4 or 8 in mode 'adaptive'")
+        if self.partition is None:
+            raise refuse(self, "partition", "one in mode 'adaptive'")
+        check_adaptive(self.classes, self.bit_depth)
+        if (self.class_map is None) != (self.partition == "whole"):
+            raise refuse(self, "class_map", "a file, but in partition 'whole'")
+        if self.partition == "whole" and len(self.classes or ()) != 1:
+            raise FieldError(self.TABLE, "classes", str(len(self.classes or ())), "1 in partition 'whole'")
 
     @property
     def peak(self) -> int:
@@ -182,5 +215,10 @@ def read_map(data: object, table: str) -> MapSettings:
     more: dict[str, Any] = {}
     for key, cls in (("quantizer", QuantizerSettings), ("packing", PackingSettings)):
         if key in data:
-            more[key] = read_table(cls, data[key], f"{table}.{key}")
+            inside: dict[str, Any] = {}
+            tables = data[key].get("classes") if isinstance(data[key], Mapping) else None
+            if isinstance(tables, (list, tuple)):
+                where = f"{table}.{key}.classes"
+                inside["classes"] = tuple(read_table(ClassTable, one, f"{where}[{k}]") for k, one in enumerate(tables))
+            more[key] = read_table(cls, data[key], f"{table}.{key}", inside)
     return read_table(MapSettings, data, table, more)

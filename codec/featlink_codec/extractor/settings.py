@@ -12,6 +12,7 @@ from ..errors import SettingsError
 from ..tables import parse_toml, read_text
 from ..video.sps import MAX_SIDE
 from ..video.x265_settings import PRESETS
+from .adaptive import partition_of
 from .fields import (
     FILE_NAME,
     SHA256,
@@ -116,7 +117,7 @@ class VideoSettings:
 
     TABLE: ClassVar[str] = "video"
 
-    profile: Annotated[str, Choice("standard", "interface", "standard-16")] = "standard"
+    profile: Annotated[str, Choice("standard", "interface", "standard-16", "adaptive")] = "standard"
     session: Annotated[str, Choice("self-contained", "continuous")] = "self-contained"
     lossless: Annotated[bool, Flag()] = True
     #: lossy coding says exactly one of the two
@@ -193,6 +194,9 @@ class ExtractorSettings:
                     "16",
                     "2, 4 or 8, unless [video] is lossless and of profile 'standard-16'",
                 )
+            if feature.quantizer.mode == "adaptive" and profile != "adaptive":
+                expected = f"another than in profile 'adaptive', the profile is {profile!r}"
+                raise FieldError(f"{table}.quantizer", "mode", "'adaptive'", expected)
             if profile == "interface" and feature.quantizer.mode == "custom":
                 raise FieldError(
                     f"{table}.quantizer", "mode", "'custom'", "'uniform' or 'logarithmic' in profile 'interface'"
@@ -266,6 +270,8 @@ class ExtractorSettings:
             if part == "backbone":
                 for settings in self.maps:
                     thresholds_of(folder, settings)
+                    if settings.quantizer.mode == "adaptive":
+                        partition_of(settings, folder)
 
 
 _TABLES: dict[str, type] = {

@@ -1,7 +1,9 @@
 """The feature-map stream (T/AI part 4, deep feature maps): syntax, quantizers, packing, reader and writer."""
 
+from .adaptive.adaptive import AdaptiveMap
 from .events import Damage, Event, FeatureMap, SequenceEnd, SequenceStart, Tag
-from .map_encoder import CodedMap, MapCoding, MapEncoder, VideoEncoder
+from .map_coding import MapCoding
+from .map_encoder import CodedMap, MapEncoder, VideoEncoder
 from .map_target import Wanted
 from .packer import MapValueError, Saw
 from .packing import Packing
@@ -13,6 +15,7 @@ from .timing import TagMaker
 from .writer import StreamWriter
 
 __all__ = [
+    "AdaptiveMap",
     "CodedMap",
     "CustomQuantizer",
     "Damage",

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import StreamError
+from .adaptive.adaptive import AnyQuantizer
 from .packing import Packing
-from .quantizers import Levels, Quantizer
+from .quantizers import Levels
 from .syntax import FEAT_MAP_SEQUENCE_END_CODE, FeatMapHeader, SequenceHeader, TimeTag
 
 
@@ -66,7 +67,7 @@ class FeatureMap(Element):
     #: (H, W, C)
     shape: tuple[int, int, int]
     #: None for an integer map.
-    quantizer: Quantizer | None
+    quantizer: AnyQuantizer | None
     #: Custom partitions in force, also where inherited: float32 [peak].
     partitions: NDArray[np.float32] | None
     #: video_codec_stream(), without the zero bytes behind it.

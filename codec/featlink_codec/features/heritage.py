@@ -1,4 +1,4 @@
-"""What a map may inherit from earlier maps of its feat_type_id: two independent memories (6.2, heritage_flag)."""
+"""What a map may inherit from earlier maps of its feat_type_id: independent memories (6.2, heritage_flag)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from .adaptive.inherited import AdaptiveParameters
 from .packing import Packing
 from .quantizers import CustomQuantizer, LogQuantizer, Quantizer, UniformQuantizer
 from .syntax import FeatMapHeader, PreQuantMode, RepackMode
@@ -31,20 +32,23 @@ class Repack:
 class Resolved:
     """What a header means once heritage is applied."""
 
-    #: None for an integer map.
+    #: None for an integer map, and where `adaptive` is given.
     quantizer: Quantizer | None
     #: None: mode stack without any list yet, so the channels are as many as the pictures.
     repack: Repack | None
     #: Explicit or inherited custom partitions, None in other modes.
     partitions: NDArray[np.float32] | None
+    #: pre_quant_mode 3: explicit or inherited parameters, None in other modes.
+    adaptive: AdaptiveParameters | None
 
 
 @dataclass
 class Heritage:
-    """Both memories of all types. Kept by a reader and, as a mirror, by a writer."""
+    """The memories of all types. Kept by a reader and, as a mirror, by a writer."""
 
     #: feat_type_id -> float32 [peak]; its length tells the depth.
     partitions: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    adaptive: dict[int, AdaptiveParameters] = field(default_factory=dict)
     repack: dict[int, Repack] = field(default_factory=dict)
     #: After a loss of unknown extent nobody knows whether a list was ever sent.
     lists_may_be_lost: bool = False
@@ -52,29 +56,33 @@ class Heritage:
     def clear(self) -> None:
         """Forget everything, as after a loss of unknown extent: stale parameters give wrong maps."""
         self.partitions.clear()
+        self.adaptive.clear()
         self.repack.clear()
         self.lists_may_be_lost = True
 
     def resolve(self, header: FeatMapHeader) -> Resolved:
         """Apply heritage to a header; changes nothing.
 
+        :param header: as it was read, or is to be written
         :raises NotInheritableError: nothing to inherit, or it was set for another depth or mode
         """
-        partitions = self._partitions(header)
+        partitions, adaptive = self._partitions(header), self._adaptive(header)
         quantizer: Quantizer | None = None
-        if not header.feat_integer:
+        if not header.feat_integer and adaptive is None:
             if partitions is not None:
                 quantizer = CustomQuantizer(partitions, header.bit_depth)
             elif header.pre_quant_mode == PreQuantMode.LOGARITHMIC:
                 quantizer = LogQuantizer(header.max_feat_digit, header.bit_depth)
             else:
                 quantizer = UniformQuantizer(header.max_feat_digit, header.bit_depth)
-        return Resolved(quantizer, self._repack(header), partitions)
+        return Resolved(quantizer, self._repack(header), partitions, adaptive)
 
     def remember(self, header: FeatMapHeader, resolved: Resolved) -> None:
         """Store what a map set explicitly."""
         if resolved.partitions is not None and not header.quant_heritage_flag:
             self.partitions[header.feat_type_id] = resolved.partitions
+        if resolved.adaptive is not None and not header.quant_heritage_flag:
+            self.adaptive[header.feat_type_id] = resolved.adaptive
         if resolved.repack is not None and not header.repack_heritage_flag:
             self.repack[header.feat_type_id] = resolved.repack
 
@@ -90,6 +98,20 @@ class Heritage:
             raise NotInheritableError(
                 f"type {header.feat_type_id} inherits {len(known)} partition bounds, "
                 f"depth {header.bit_depth} needs {header.peak}"
+            )
+        return known
+
+    def _adaptive(self, header: FeatMapHeader) -> AdaptiveParameters | None:
+        if header.feat_integer or header.pre_quant_mode != PreQuantMode.ADAPTIVE:
+            return None
+        if header.adaptive_quant is not None:
+            return AdaptiveParameters.of(header.adaptive_quant, header.side_info_at)
+        known = self.adaptive.get(header.feat_type_id)
+        if known is None:
+            raise NotInheritableError(f"type {header.feat_type_id} inherits classes, none are known")
+        if known.deepest > header.bit_depth:
+            raise NotInheritableError(
+                f"type {header.feat_type_id} inherits a class of depth {known.deepest}, the map has {header.bit_depth}"
             )
         return known
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +23,32 @@ CORE_ERRORS = {
 }
 
 
-def core_arguments(
-    packing: _core.Packing, kind: ctypes.Structure, first: ctypes.Structure, picture: int, second: ctypes.Structure
-) -> tuple[object, ...]:
-    """Arguments of fl_pack and fl_unpack, converted once rather than at every call. They keep nothing alive."""
-    pointers = [ctypes.c_void_p(ctypes.addressof(structure)) for structure in (packing, kind, first, second)]
-    return (*pointers[:3], ctypes.c_uint32(picture), pointers[3])
+#: A structure of the core, or an array of them.
+CoreData = ctypes.Structure | ctypes.Array[Any]
+
+
+def core_arguments(kinds: Sequence[CoreData], first: CoreData, picture: int, second: CoreData) -> tuple[object, ...]:
+    """Arguments of fl_pack and fl_unpack, converted once rather than at every call. They keep nothing alive.
+
+    :param kinds: the packing; the quantizer or table, or several; the classes where there are several
+    """
+    pointers = [ctypes.c_void_p(ctypes.addressof(data)) for data in (*kinds, first, second)]
+    return (*pointers[:-1], ctypes.c_uint32(picture), pointers[-1])
+
+
+def core_classes(ids: NDArray[np.uint8], shape: tuple[int, int, int], count: int) -> _core.Classes:
+    """Which of `count` quantizers each element goes through.
+
+    :param ids: uint8, of the map's shape, or 1 along axes that it does not depend on; must be kept alive
+    :raises SettingsError: another shape, or an id not below `count`
+    """
+    fits = ids.ndim == 3 and all(one in (1, whole) for one, whole in zip(ids.shape, shape, strict=True))
+    if ids.dtype != np.uint8 or not fits:
+        raise SettingsError(f"class ids are {ids.dtype} {list(ids.shape)}, expected uint8 {list(shape)} or 1 an axis")
+    if int(ids.max()) >= count:
+        raise SettingsError(f"class id {int(ids.max())} where there are {count} classes")
+    strides = (0 if size == 1 else stride for size, stride in zip(ids.shape, ids.strides, strict=True))
+    return _core.Classes(ids.ctypes.data, *strides, count)
 
 
 class Layout:

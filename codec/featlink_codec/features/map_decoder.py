@@ -14,11 +14,12 @@ from ..errors import SettingsError, StreamError
 from ..video.nal import AccessUnit, split_access_units
 from ..video.picture_hash import has_md5
 from ..video.sps import MAX_PIXELS, Sps, check_sps, parse_sps
+from .adaptive.adaptive import AnyQuantizer
 from .events import FeatureMap
 from .heritage import Heritage, NotInheritableError, Resolved, packing_of
 from .map_target import MapTarget, Wanted, unpacking
 from .packing import Packing
-from .quantizers import CustomQuantizer, Quantizer
+from .quantizers import CustomQuantizer
 from .syntax import MAX_CHANNELS, FeatMapHeader
 
 #: Damage after which it is still known where the map begins and ends and what it would have set: only the map is lost.
@@ -44,6 +45,13 @@ class VideoDecoder(Protocol):
 
 #: Makes a session for pictures of (width, height).
 DecoderFactory = Callable[[int, int], VideoDecoder]
+
+
+def pyav_decoder(width: int, height: int) -> VideoDecoder:
+    """A session of FFmpeg's decoder."""
+    from ..video.decoder import HevcDecoder  # PyAV is needed only where pixels are
+
+    return HevcDecoder(width, height)
 
 
 @dataclass(eq=False)
@@ -120,7 +128,8 @@ class MapDecoder:
         try:
             session = self._session(header.feat_type_id, units, video_offset)
             height, width = self._map_size(packing, session, video_offset)
-            target = self._unpacked(resolved.quantizer, header.bit_depth, packing, session, units, (height, width))
+            quantizer = self._quantizer(resolved, (height, width, packing.channels), offset)
+            target = self._unpacked(quantizer, header.bit_depth, packing, session, units, (height, width))
         except StreamError as error:
             self._close(header.feat_type_id)
             if error.name in EXTENT_KNOWN:
@@ -137,7 +146,7 @@ class MapDecoder:
             time_s=time_s,
             packing=packing,
             shape=(height, width, packing.channels),
-            quantizer=resolved.quantizer,
+            quantizer=quantizer,
             partitions=resolved.partitions,
             video=video,
             pictures=len(units),
@@ -193,6 +202,16 @@ class MapDecoder:
         return session
 
     @staticmethod
+    def _quantizer(resolved: Resolved, shape: tuple[int, int, int], offset: int) -> AnyQuantizer | None:
+        """The map's quantizer, now that its shape is known; classes are inherited with their class map."""
+        if resolved.adaptive is None:
+            return resolved.quantizer
+        try:
+            return resolved.adaptive.map_of(shape)
+        except SettingsError as error:
+            raise StreamError("no-inherit", offset, str(error)) from None
+
+    @staticmethod
     def _map_size(packing: Packing, session: _Session, offset: int) -> tuple[int, int]:
         try:
             return packing.map_size(session.height, session.width)
@@ -200,7 +219,7 @@ class MapDecoder:
             raise StreamError("bad-size", offset, str(error)) from None
 
     def _unpacked(
-        self, quantizer: Quantizer | None, bit_depth: int, packing: Packing, session: _Session,
+        self, quantizer: AnyQuantizer | None, bit_depth: int, packing: Packing, session: _Session,
         units: list[AccessUnit], size: tuple[int, int],
     ) -> MapTarget | None:  # fmt: skip
         """Decode and unpack."""
@@ -219,7 +238,7 @@ class MapDecoder:
         return target
 
     def _new_target(
-        self, quantizer: Quantizer | None, bit_depth: int, packing: Packing, session: _Session, size: tuple[int, int]
+        self, quantizer: AnyQuantizer | None, bit_depth: int, packing: Packing, session: _Session, size: tuple[int, int]
     ) -> MapTarget:
         bounds = quantizer.partitions.tobytes() if isinstance(quantizer, CustomQuantizer) else None
         kind = (bounds or quantizer, bit_depth, packing, size)

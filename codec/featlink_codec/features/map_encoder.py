@@ -6,21 +6,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bits import float_bits
-from ..errors import EncoderLostError, SettingsError
+from ..errors import EncoderLostError
+from .map_coding import MapCoding
 from .packer import DEFAULT_REFUSED, MapPacker, MapValueError, Saw
-from .packing import Packing, sample_table
-from .quantizers import CustomQuantizer, LogQuantizer, Quantizer, UniformQuantizer
-from .syntax import FeatMapHeader, PreQuantMode, Profile, RepackMode
-
-#: Writers repeat parameter sets, an intra picture and explicit lists at least this often, or one loss is for ever.
-DEFAULT_REFRESH_S = 2.0
+from .syntax import FeatMapHeader
 
 
 class VideoEncoder(Protocol):
@@ -44,46 +38,6 @@ class VideoEncoder(Protocol):
 
 #: Makes a session for pictures of (width, height).
 EncoderFactory = Callable[[int, int], VideoEncoder]
-
-
-@dataclass(frozen=True, eq=False)
-class MapCoding:
-    """How the maps of one feat_type_id are coded.
-
-    :param feat_type_id: 0 to 255
-    :param bit_depth: 2, 4, 8, or 16 (profile standard-16, and a lossless encoder)
-    :param quantizer: of that depth; None for maps of integers
-    :param packing: for all maps of the type
-    :param continuous: P pictures may build on earlier maps; else every map starts with an intra picture
-    :param refresh_s: seconds between intra pictures and explicit parameters
-    :param thresholds: float32 [peak], stored with the extractor; None: the quantizer's own
-    """
-
-    feat_type_id: int
-    bit_depth: int
-    quantizer: Quantizer | None
-    packing: Packing
-    profile: Profile = Profile.STANDARD
-    level_scaling: bool = False
-    continuous: bool = True
-    refresh_s: float = DEFAULT_REFRESH_S
-    thresholds: NDArray[np.float32] | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.feat_type_id <= 255:
-            raise SettingsError(f"feat_type_id {self.feat_type_id} is not within 0..255")
-        depths = (2, 4, 8, 16) if self.profile is Profile.STANDARD_16 else (2, 4, 8)
-        if self.bit_depth not in depths:
-            raise SettingsError(f"depth {self.bit_depth} is not in profile {self.profile.value}: {depths}")
-        if self.quantizer is not None and self.quantizer.bit_depth != self.bit_depth:
-            raise SettingsError(f"the quantizer is for depth {self.quantizer.bit_depth}, the map has {self.bit_depth}")
-        if self.profile is Profile.INTERFACE:
-            if isinstance(self.quantizer, CustomQuantizer):
-                raise SettingsError("profile interface has no custom partitions")
-            if self.packing.mode is RepackMode.TILE and self.packing.channels > 4095:
-                raise SettingsError(f"profile interface holds 4095 tiled channels, found {self.packing.channels}")
-        if not self.refresh_s > 0:
-            raise SettingsError(f"refresh_s is {self.refresh_s}, expected above 0")
 
 
 @dataclass(eq=False)
@@ -116,6 +70,10 @@ class MapEncoder:
         self.settings = settings
         #: Seconds of the last `encode` that went into quantizing and packing.
         self.pack_s = 0.0
+        #: Seconds of the last `encode` that went into deciding on classes.
+        self.decide_s = 0.0
+        #: As in the settings, or as decided for the present intra period.
+        self._quantizer = settings.quantizer
         self._new_encoder = new_encoder
         self._refuse = refuse
         self._encoder: VideoEncoder | None = None
@@ -132,7 +90,8 @@ class MapEncoder:
         """Quantize and pack a map straight into the encoder's pictures, and encode them.
 
         :param values: [H, W, C], any strides: float32 or float16 under a quantizer; else, or where they are levels
-            already, uint8, int8, uint16 or int16. It may be filled again when this returns
+            already (see `MapCoding.integer_values`), uint8, int8, uint16 or int16. It may be filled again when this
+            returns
         :param time_s: of the map, for the refresh; seconds on any clock that does not go back
         :returns: maps that are complete, oldest first: this one, unless the encoder keeps pictures inside until more
             come
@@ -142,16 +101,16 @@ class MapEncoder:
         :raises EncoderError: from the encoder; in either case the next map starts anew
         """
         settings = self.settings
-        packer = self._packer_for(values)
         wide = settings.bit_depth == 16
-        refresh = self._refresh_due(time_s)
+        refresh = self._refresh_due(time_s, values)
+        self._decide(values, refresh)
+        packer = self._packer_for(values)
         units: list[bytes] = []
         self.pack_s = 0.0
         first = True
         try:
             encoder = self._session(values.shape[0], values.shape[1])
-            refresh = refresh or self._refreshed_s is None
-            coded = CodedMap(self._header(explicit=refresh), time_s, refresh)
+            coded = CodedMap(settings.header(self._quantizer, values.shape, explicit=refresh), time_s, refresh)
             for high in (True, False) if wide else (False,):
                 for picture in range(settings.packing.pictures):
                     out = encoder.frame_buffer()
@@ -215,23 +174,8 @@ class MapEncoder:
         kind = (values.shape, values.dtype)
         if self._packer is not None and self._packed == kind:
             return self._packer
-        settings = self.settings
-        if values.ndim != 3 or values.shape[2] != settings.packing.channels:
-            raise SettingsError(f"a map is [H, W, {settings.packing.channels}], found {list(values.shape)}")
-        height, width, _ = values.shape
-        wide = settings.bit_depth == 16
-        make = partial(MapPacker, settings.packing, height, width, values.dtype, wide=wide, refuse=self._refuse)
-        if values.dtype.kind == "f":
-            if settings.quantizer is None:
-                raise SettingsError(f"a map of integers is {values.dtype}")
-            thresholds = settings.quantizer.thresholds if settings.thresholds is None else settings.thresholds
-            step = 255 // settings.quantizer.peak if settings.level_scaling and not wide else 1
-            packer = make(thresholds=thresholds, step=step)
-        else:
-            table = sample_table(settings.bit_depth, settings.level_scaling, values.dtype)
-            packer = make(table=table, limit=(1 << settings.bit_depth) - 1)
-        self._packer, self._packed = packer, kind
-        return packer
+        self._packer, self._packed = self.settings.packer(values, self._quantizer, self._refuse), kind
+        return self._packer
 
     def restart(self) -> None:
         """The next map is a refresh: something before it was lost on the way."""
@@ -245,8 +189,20 @@ class MapEncoder:
         self._inside.clear()
         self._refreshed_s = None
 
-    def _refresh_due(self, time_s: float) -> bool:
-        return self._refreshed_s is None or not 0 <= time_s - self._refreshed_s < self.settings.refresh_s
+    def _refresh_due(self, time_s: float, values: NDArray[np.generic]) -> bool:
+        if self._refreshed_s is None or self._encoder is None or self._map_size != values.shape[:2]:
+            return True
+        return not 0 <= time_s - self._refreshed_s < self.settings.refresh_s
+
+    def _decide(self, values: NDArray[np.generic], refresh: bool) -> None:
+        """Where classes are decided here: from the map that begins an intra period."""
+        self.decide_s = 0.0
+        if self.settings.decide is None or not refresh:
+            return
+        begin_s = time.perf_counter()
+        self._quantizer = self.settings.decided(values)
+        self._packer = None
+        self.decide_s = time.perf_counter() - begin_s
 
     def _session(self, height: int, width: int) -> VideoEncoder:
         if self._encoder is None or self._map_size != (height, width):
@@ -256,34 +212,3 @@ class MapEncoder:
             self._encoder = self._new_encoder(columns, rows)
             self._map_size = (height, width)
         return self._encoder
-
-    def _header(self, explicit: bool) -> FeatMapHeader:
-        settings = self.settings
-        packing = settings.packing
-        header = FeatMapHeader(
-            profile=settings.profile,
-            feat_type_id=settings.feat_type_id,
-            feat_integer=int(settings.quantizer is None),
-            bit_depth_compact=settings.bit_depth.bit_length() - 2,
-            repack_mode=packing.mode,
-            feat_map_pad_h=packing.pad_h,
-            feat_map_pad_w=packing.pad_w,
-            repack_heritage_flag=int(not explicit),
-            repack_tile_h=packing.tile_h,
-            repack_tile_w=packing.tile_w,
-            repack_tile_c=packing.channels,
-        )
-        if explicit and packing.mode is not RepackMode.TILE:
-            # A stack in its own order would need no list, but after a loss a reader cannot know that none was sent.
-            order = range(packing.channels) if packing.order is None else packing.order
-            header.repack_order_list = np.array(order, np.uint32)
-        if isinstance(settings.quantizer, CustomQuantizer):
-            header.pre_quant_mode = PreQuantMode.CUSTOM
-            header.quant_heritage_flag = int(not explicit)
-            if explicit:
-                header.quant_partitions = settings.quantizer.partitions.view(np.uint32)
-        elif isinstance(settings.quantizer, LogQuantizer | UniformQuantizer):
-            logarithmic = isinstance(settings.quantizer, LogQuantizer)
-            header.pre_quant_mode = PreQuantMode.LOGARITHMIC if logarithmic else PreQuantMode.UNIFORM
-            header.max_feat_digit_bits = float_bits(settings.quantizer.max_feat_digit)
-        return header

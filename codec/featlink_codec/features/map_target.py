@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SettingsError
-from .packing import Packing, level_table
-from .quantizers import Levels, Quantizer, level_dtype
+from .adaptive.adaptive import AdaptiveMap, AnyQuantizer
+from .packing import Packing
+from .quantizers import Levels, level_dtype
+from .samples import level_table
 from .unpacker import MapUnpacker
 
 
@@ -35,13 +37,20 @@ class Wanted:
             raise SettingsError(f"a tensor of {self.tensor}, expected one of {', '.join(known)}")
 
 
-def sample_values(quantizer: Quantizer | None, bit_depth: int, level_scaling: bool, dtype: str) -> NDArray[np.generic]:
-    """[256] or, at depth 16, [65536]: the value that each sample of a picture stands for.
+def sample_values(
+    quantizer: AnyQuantizer | None, bit_depth: int, level_scaling: bool, dtype: str
+) -> NDArray[np.generic]:
+    """[256] or, at depth 16, [65536]: the value that each sample of a picture stands for; with classes [classes, 256].
 
     :raises SettingsError: a type that does not hold them: an integer one under a quantizer, or too small a one
     """
-    levels = np.arange(65536) if bit_depth == 16 else _levels_of_samples(bit_depth, level_scaling)
-    values = levels if quantizer is None else quantizer.level_values[levels]
+    if isinstance(quantizer, AdaptiveMap):
+        levels: NDArray[np.generic] = quantizer.levels_of_samples(level_scaling)
+        pairs = zip(quantizer.quantizers, levels, strict=True)
+        values: NDArray[np.generic] = np.stack([one.level_values[row] for one, row in pairs])
+    else:
+        levels = np.arange(65536) if bit_depth == 16 else _levels_of_samples(bit_depth, level_scaling)
+        values = levels if quantizer is None else quantizer.level_values[levels]
     if np.dtype(dtype).kind in "ui" and (quantizer is not None or values.max() > np.iinfo(dtype).max):
         raise SettingsError(f"{dtype} does not hold the values of this map")
     with np.errstate(over="ignore"):  # beyond binary16 lies its infinity
@@ -86,7 +95,7 @@ def unpacking(
     size: tuple[int, int],
     bit_depth: int,
     level_scaling: bool,
-    quantizer: Quantizer | None,
+    quantizer: AnyQuantizer | None,
     wanted: Wanted,
 ) -> Callable[[], MapTarget]:
     """Prepare for maps of one kind.
@@ -97,12 +106,17 @@ def unpacking(
     height, width = size
     for_levels: MapUnpacker | None = None
     for_tensor: MapUnpacker | None = None
+    classes = quantizer if isinstance(quantizer, AdaptiveMap) else None
+    ids = None if classes is None else classes.partition.ids_of(height, width, packing.channels)
     if wanted.levels:
-        integers = sample_values(None, bit_depth, level_scaling, np.dtype(level_dtype(bit_depth)).name)
-        for_levels = MapUnpacker(packing, height, width, integers)
+        if classes is None:
+            integers = sample_values(None, bit_depth, level_scaling, np.dtype(level_dtype(bit_depth)).name)
+        else:
+            integers = classes.levels_of_samples(level_scaling)
+        for_levels = MapUnpacker(packing, height, width, integers, ids)
     if wanted.tensor is not None:
         values = sample_values(quantizer, bit_depth, level_scaling, wanted.tensor)
-        for_tensor = MapUnpacker(packing, height, width, values)
+        for_tensor = MapUnpacker(packing, height, width, values, ids)
 
     def new_target() -> MapTarget:
         unpackers: list[tuple[MapUnpacker, NDArray[np.generic]]] = []

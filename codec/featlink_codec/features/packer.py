@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntFlag
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from .. import _core
 from ..errors import SettingsError
-from .layout import CORE_ERRORS, Layout, core_arguments
+from .layout import CORE_ERRORS, CoreData, Layout, core_arguments, core_classes
 from .packing import Packing
+from .samples import Sampling
 
 #: FL_U8 .. FL_F32.
 _TYPES = [np.dtype(name) for name in ("uint8", "int8", "uint16", "int16", "float16", "float32")]
@@ -56,12 +57,14 @@ class MapPacker:
     :param height: of the map
     :param width: of the map
     :param dtype: of its elements: uint8, int8, uint16, int16, float16 or float32
-    :param thresholds: float maps: float32 [peak], not decreasing; level(x) is the number of thresholds <= x
-    :param step: float maps: the sample of level 1; 255 / peak under level_scaling
-    :param table: integer maps: [256] or [65536] samples by the element's bits; values up to 65535 where `wide`
-    :param limit: integer maps: greater elements, and negative ones, are an excess; None: none is
+    :param thresholds: float maps: see `Sampling`, as the next three are
+    :param step: float maps
+    :param table: integer maps
+    :param limit: integer maps
     :param wide: samples have 16 bits, and a map twice as many pictures: high bytes first
     :param refuse: what a map must not hold
+    :param classes: instead of the four: one `Sampling` a class; samples of up to 8 bits
+    :param ids: with classes: uint8, of the map's shape, or 1 along axes that it does not depend on
     :raises SettingsError: what does not fit, or FeatlinkError: the C core cannot be loaded
     """
 
@@ -78,39 +81,53 @@ class MapPacker:
         limit: int | None = None,
         wide: bool = False,
         refuse: Saw = DEFAULT_REFUSED,
+        classes: Sequence[Sampling] = (),
+        ids: NDArray[np.uint8] | None = None,
     ) -> None:
         kind = np.dtype(dtype)
         if kind not in _TYPES:
             raise SettingsError(f"maps of {kind}: expected one of {', '.join(map(str, _TYPES))}")
+        if bool(classes) != (ids is not None) or (classes and wide):
+            raise SettingsError("classes go with their ids, and with samples of up to 8 bits")
         self._layout = Layout(packing, height, width, kind, wide)
         self.refuse = refuse
-        self._memory = np.empty(_core.MEMORY // 8, np.uint64)
-        self._quantizer = _core.Quantizer()
-        core, number = _core.library(), _TYPES.index(kind)
-        memory = (self._memory.ctypes.data, self._memory.nbytes)
-        pointer = ctypes.addressof(self._quantizer)
+        self._ids = ids
+        samplings = classes or [Sampling(thresholds, step, table, limit)]
+        self._classes = None if ids is None else core_classes(ids, self._layout.shape, len(samplings))
+        self._memory = np.empty((len(samplings), _core.MEMORY // 8), np.uint64)
+        self._quantizer = (_core.Quantizer * len(samplings))()
+        for number, sampling in enumerate(samplings):
+            self._prepare(number, sampling, kind)
+
+    def _prepare(self, number: int, sampling: Sampling, kind: np.dtype[np.generic]) -> None:
+        """Fill in one quantizer."""
+        core, type_, wide = _core.library(), _TYPES.index(kind), self._layout.wide
+        memory = (self._memory[number].ctypes.data, self._memory[number].nbytes)
+        pointer = ctypes.addressof(self._quantizer[number])
         if kind.kind == "f":
-            if thresholds is None or table is not None:
+            if sampling.thresholds is None or sampling.table is not None:
                 raise SettingsError(f"maps of {kind} take thresholds")
-            bounds = np.ascontiguousarray(thresholds, np.float32)
+            bounds = np.ascontiguousarray(sampling.thresholds, np.float32)
             if bounds.ndim != 1 or (len(bounds) > 255) != wide:
                 raise SettingsError(f"thresholds {list(bounds.shape)}, expected {'65535' if wide else 'up to 255'}")
-            code = core.fl_quantizer_thresholds(pointer, number, bounds.ctypes.data, len(bounds), step, *memory)
+            code = core.fl_quantizer_thresholds(pointer, type_, bounds.ctypes.data, len(bounds), sampling.step, *memory)
         else:
-            size = 256**kind.itemsize
-            if table is None or thresholds is not None:
+            size, table = 256**kind.itemsize, sampling.table
+            if table is None or sampling.thresholds is not None:
                 raise SettingsError(f"maps of {kind} take a table")
             if table.shape != (size,) or table.dtype.kind not in "ui" or table.min() < 0 or table.max() > 65535:
                 raise SettingsError(f"a table of {table.dtype} {list(table.shape)}, expected {size} samples")
             samples = np.ascontiguousarray(table, np.uint16)
-            most = _NO_LIMIT if limit is None else limit
-            code = core.fl_quantizer_table(pointer, number, samples.ctypes.data, wide, most, *memory)
+            most = _NO_LIMIT if sampling.limit is None else sampling.limit
+            code = core.fl_quantizer_table(pointer, type_, samples.ctypes.data, wide, most, *memory)
         if code:
             raise SettingsError(f"the quantizer has {CORE_ERRORS[code]}")
 
     @property
     def kernel(self) -> str:
-        """What the quantizer came to: "copy", "affine", "table", "linear", "buckets", "steps" or "search"."""
+        """What the quantizer, or that of class 0, came to: "copy", "affine", "table", "linear", "buckets", "steps" or
+        "search".
+        """
         return str(_core.library().fl_quantizer_kernel(ctypes.addressof(self._quantizer)).decode())
 
     def pack(
@@ -149,8 +166,10 @@ class MapPacker:
         layout.check_index(picture)
         source = layout.map(values, written=False)
         target = layout.picture(low, high, values, written=True)
-        fl_pack = _core.library().fl_pack
-        arguments = core_arguments(layout.core_packing, self._quantizer, source, picture, target)
+        core, packing = _core.library(), layout.core_packing
+        fl_pack = core.fl_pack if self._classes is None else core.fl_pack_classes
+        kinds: list[CoreData] = [packing, self._quantizer, *([] if self._classes is None else [self._classes])]
+        arguments = core_arguments(kinds, source, picture, target)
         refused = int(self.refuse)
 
         def call(_keep: object = (self, values, low, high, source, target)) -> Saw:

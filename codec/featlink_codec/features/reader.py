@@ -6,21 +6,18 @@ looks like one. After damage the reader hunts for the next structure that proves
 
 from __future__ import annotations
 
-import enum
-import re
 from collections.abc import Callable
 
 from ..bits import BitReader
 from ..errors import RefusedError, StreamError, TruncatedError
 from .events import Damage, Event, SequenceEnd, SequenceStart
-from .map_decoder import EXTENT_KNOWN, DecoderFactory, MapDecoder, VideoDecoder
+from .framing import ANY_START_CODE, END_OF_VIDEO, NOT_ZERO, State, end_code_ends, sequence_header, tag_size
+from .map_decoder import EXTENT_KNOWN, DecoderFactory, MapDecoder, pyav_decoder
 from .map_target import Wanted
 from .syntax import (
     FEAT_MAP_SEQUENCE_END_CODE,
-    FEAT_MAP_SEQUENCE_START_CODE,
     FEAT_MAP_START_CODE,
     TIME_TAG_START_CODE,
-    AppliedVideoCodec,
     FeatMapHeader,
     Profile,
     SequenceHeader,
@@ -30,28 +27,6 @@ from .timing import Timeline
 
 #: Bytes of one map that are held while its end is awaited.
 DEFAULT_MAX_MAP_BYTES = 1 << 28
-
-_ANY_START_CODE = re.compile(rb"\x00\x00\x00[\xe0-\xe3]")
-#: Annex B allows 00 and 01 after three zeros; anything else ends the video: a start code, or damage.
-_END_OF_VIDEO = re.compile(rb"\x00\x00\x00[^\x00\x01]")
-_NOT_ZERO = re.compile(rb"[^\x00]")
-_SEQUENCE_START = FEAT_MAP_SEQUENCE_START_CODE.to_bytes(4, "big")
-
-
-class _State(enum.Enum):
-    START = enum.auto()  # before the sequence header
-    GAP = enum.auto()  # next_start_code() behind a header or a tag
-    TAG = enum.auto()  # at a time tag's start code
-    MAP = enum.auto()  # at a map's start code
-    VIDEO = enum.auto()  # in video_codec_stream()
-    HUNT = enum.auto()  # after damage
-    END = enum.auto()  # after the end code
-
-
-def _pyav_decoder(width: int, height: int) -> VideoDecoder:
-    from ..video.decoder import HevcDecoder  # PyAV is needed only where pixels are
-
-    return HevcDecoder(width, height)
 
 
 class StreamReader:
@@ -81,10 +56,10 @@ class StreamReader:
     ) -> None:
         self._profile = profile
         self._max_map_bytes = max_map_bytes
-        decoder = (new_decoder or _pyav_decoder) if decode else None
+        decoder = (new_decoder or pyav_decoder) if decode else None
         self._decoder = MapDecoder(level_scaling, decoder, require_hash, wanted)
         self._timeline = Timeline()
-        self._state = _State.START
+        self._state = State.START
         self._buffer = bytearray()
         self._base = 0  # stream offset of _buffer[0]
         self._at = 0  # where the present structure starts, or the hunt goes on
@@ -110,12 +85,12 @@ class StreamReader:
 
     def unit_ended(self) -> list[Event]:
         """The transport says that the bytes so far end a structure: the last map is complete without a start code."""
-        if self._state is _State.VIDEO:
+        if self._state is State.VIDEO:
             self._finish_map(len(self._buffer), len(self._buffer))
-        elif self._state is _State.GAP:
+        elif self._state is State.GAP:
             self._finish_pending(len(self._buffer) - self._body)
             self._at = self._body = self._scan = len(self._buffer)
-        elif self._state in (_State.TAG, _State.MAP):
+        elif self._state in (State.TAG, State.MAP):
             self._damaged(self._truncated("the unit"), self._at + 4)
         return self._run()
 
@@ -132,7 +107,7 @@ class StreamReader:
                 pass
         except RefusedError:
             self._decoder.close()
-            self._at, self._state = len(self._buffer), _State.END
+            self._at, self._state = len(self._buffer), State.END
             self._events.clear()
             raise
         keep_from = self._at
@@ -147,28 +122,19 @@ class StreamReader:
     # --- one step a state: each returns whether another step may follow on the bytes at hand
 
     def _start(self) -> bool:
-        found = bytes(self._buffer[:4])
-        if not _SEQUENCE_START.startswith(found) or (self._at_end and len(self._buffer) < 5):
-            expected = f"expected feat_map_sequence_start_code ({_SEQUENCE_START.hex()})"
-            raise RefusedError("not-a-stream", 0, f"found {found.hex() or 'nothing'}, {expected}")
-        if len(self._buffer) < 5:
+        header = sequence_header(self._buffer, self._at_end)
+        if header is None:
             return False
-        header = SequenceHeader()
-        header.code(BitReader(self._buffer))
-        if header.applied_video_codec != AppliedVideoCodec.HEVC:
-            if header.applied_video_codec == AppliedVideoCodec.AVS3:
-                raise RefusedError("codec-avs3", 4, "the video is AVS3, only HEVC is read")
-            raise RefusedError("codec-reserved", 4, f"applied_video_codec {header.applied_video_codec} is reserved")
         self._pend(header, 5)
         return True
 
     def _pend(self, structure: SequenceHeader | TimeTag, size: int) -> None:
         self._pending = structure
         self._body = self._scan = self._at + size
-        self._state = _State.GAP
+        self._state = State.GAP
 
     def _gap(self) -> bool:
-        match = _NOT_ZERO.search(self._buffer, self._scan)
+        match = NOT_ZERO.search(self._buffer, self._scan)
         if self._too_long((match.start() if match else len(self._buffer)) - 3):
             return self._damaged(self._overlong("zero bytes"), self._body)
         if match is None:
@@ -202,9 +168,9 @@ class StreamReader:
         self._at, self._wanted = code_at, 0
         offset = self._base + code_at
         if code == TIME_TAG_START_CODE:
-            self._state = _State.TAG
+            self._state = State.TAG
         elif code == FEAT_MAP_START_CODE:
-            self._state = _State.MAP
+            self._state = State.MAP
             if self._timeline.empty:
                 return self._damaged(StreamError("no-time-tag", offset, "a map before any time tag"), code_at + 4)
         elif code == FEAT_MAP_SEQUENCE_END_CODE:
@@ -215,7 +181,7 @@ class StreamReader:
         return True
 
     def _tag(self) -> bool:
-        size = 5 if len(self._buffer) - self._at < 5 else 12 if self._buffer[self._at + 4] & 0x80 else 6
+        size = tag_size(self._buffer, self._at)
         if len(self._buffer) - self._at < size:
             return self._at_end and self._damaged(self._truncated("time_tag()"), self._at + 4)
         tag = TimeTag()
@@ -236,11 +202,11 @@ class StreamReader:
         except StreamError as error:
             return self._damaged(error, self._at + 4)
         self._body = self._scan = io.index
-        self._state = _State.VIDEO
+        self._state = State.VIDEO
         return True
 
     def _video(self) -> bool:
-        match = _END_OF_VIDEO.search(self._buffer, self._scan)
+        match = END_OF_VIDEO.search(self._buffer, self._scan)
         if self._too_long(match.start() if match else len(self._buffer) - 3):
             return self._damaged(self._overlong("video bytes"), self._body)
         if match is None:
@@ -260,31 +226,25 @@ class StreamReader:
         raw = bytes(self._buffer[self._body : video_end])
         video = raw.rstrip(b"\0")
         offset = self._base + self._at
+        where, zeros, timeline = self._base + self._body, len(raw) - len(video), self._timeline
         try:
-            self._events.append(
-                self._decoder.decode(
-                    self._header,
-                    offset,
-                    video,
-                    self._base + self._body,
-                    len(raw) - len(video),
-                    self._timeline.index,
-                    self._timeline.time_s,
-                )
-            )
+            found = self._decoder.decode(
+                self._header, offset, video, where, zeros, timeline.index, timeline.time_s
+            )  # fmt: skip
+            self._events.append(found)
         except StreamError as error:
             if error.name not in EXTENT_KNOWN:
                 self._damaged(error, self._body)
                 return False
             self._report(error, offset)
         self._hunting = False
-        self._state = _State.GAP
+        self._state = State.GAP
         self._at = self._body = self._scan = next_at
         return True
 
     def _hunt(self) -> bool:
         """After damage: a tag counts once a start code follows it, an end code at the end or before a new sequence."""
-        match = _ANY_START_CODE.search(self._buffer, self._at)
+        match = ANY_START_CODE.search(self._buffer, self._at)
         if match is None:
             self._at = max(self._at, len(self._buffer) - 3)
             if self._at_end:
@@ -293,16 +253,15 @@ class StreamReader:
         self._at, self._wanted, self._hunting = match.start(), 0, True
         last = self._buffer[self._at + 3]
         if last == TIME_TAG_START_CODE & 0xFF:
-            self._state = _State.TAG
+            self._state = State.TAG
         elif last == FEAT_MAP_START_CODE & 0xFF:
-            self._state = _State.MAP
+            self._state = State.MAP
         elif last == FEAT_MAP_SEQUENCE_END_CODE & 0xFF:
-            behind = bytes(self._buffer[self._at + 4 : self._at + 8])
-            whole = len(behind) == 4 or self._at_end
-            if behind == _SEQUENCE_START or (not behind and self._at_end):
-                self._ended(self._at)
-            elif not whole and _SEQUENCE_START.startswith(behind):
+            ends = end_code_ends(self._buffer, self._at, self._at_end)
+            if ends is None:
                 return False
+            if ends:
+                self._ended(self._at)
             else:
                 self._at += 1
         else:
@@ -315,14 +274,14 @@ class StreamReader:
             raise RefusedError("no-time-tag", offset, "the sequence has no time tag")
         self._events.append(SequenceEnd(offset=offset))
         self._at = code_at + 4
-        self._state = _State.END
+        self._state = State.END
         self._trailing_at = self._base + self._at
 
     def _ended_by_damage(self) -> None:
         if self._timeline.empty:
             raise RefusedError("no-time-tag", self._base + self._at, "the sequence has no time tag")
         self._at = len(self._buffer)
-        self._state = _State.END
+        self._state = State.END
 
     def _end(self) -> bool:
         self._trailing += len(self._buffer) - self._at
@@ -337,7 +296,7 @@ class StreamReader:
 
     def _damaged(self, error: StreamError, hunt_from: int) -> bool:
         """Report, forget what may be stale, hunt from there. A tag that hunting tried in vain was none: no report."""
-        in_map = self._state in (_State.MAP, _State.VIDEO)
+        in_map = self._state in (State.MAP, State.VIDEO)
         if in_map or not self._hunting:
             self._report(error, self._base + self._at if in_map else None)
         if error.name != "no-time-tag":
@@ -346,7 +305,7 @@ class StreamReader:
         self._pending = None
         self._hunting = True
         self._at = self._scan = hunt_from
-        self._state = _State.HUNT
+        self._state = State.HUNT
         return True
 
     def _report(self, error: StreamError, map_offset: int | None) -> None:
@@ -366,12 +325,12 @@ class StreamReader:
 
 
 #: The step of each state. Not bound methods in the reader: a cycle would keep a dropped reader's bytes alive for long.
-_STEPS: dict[_State, Callable[[StreamReader], bool]] = {
-    _State.START: StreamReader._start,
-    _State.GAP: StreamReader._gap,
-    _State.TAG: StreamReader._tag,
-    _State.MAP: StreamReader._map,
-    _State.VIDEO: StreamReader._video,
-    _State.HUNT: StreamReader._hunt,
-    _State.END: StreamReader._end,
+_STEPS: dict[State, Callable[[StreamReader], bool]] = {
+    State.START: StreamReader._start,
+    State.GAP: StreamReader._gap,
+    State.TAG: StreamReader._tag,
+    State.MAP: StreamReader._map,
+    State.VIDEO: StreamReader._video,
+    State.HUNT: StreamReader._hunt,
+    State.END: StreamReader._end,
 }

@@ -9,15 +9,15 @@ from __future__ import annotations
 import enum
 import math
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..bits import BitCoder, BitReader, BitWriter, bits_float
-from ..errors import SettingsError
+from .adaptive.syntax import AdaptiveQuant
 from .quantizers import LOGARITHMIC_LIMIT
+from .syntax_lists import code_order_list, code_partitions
 
 FEAT_MAP_SEQUENCE_END_CODE = 0x000000E0
 FEAT_MAP_SEQUENCE_START_CODE = 0x000000E1
@@ -30,8 +30,6 @@ INTERVAL_UNIT_S = 0.01
 MAX_INTERVAL_TIME = (1 << 15) - 1
 #: Samples of a map, H * W * C; more is refused before anything is allocated. Pictures have limits of their own.
 MAX_MAP_SAMPLES = 1 << 28
-#: Entries of a list that are checked before the rest is read.
-PROBE = 512
 #: total_order_number and repack_tile_c are u(16).
 MAX_CHANNELS = 65535
 
@@ -45,6 +43,8 @@ class Profile(enum.Enum):
     INTERFACE = "interface"
     #: `standard` with 16-bit maps, sent as a high and a low byte plane.
     STANDARD_16 = "standard-16"
+    #: `standard` with pre_quant_mode 3: quantizers that fit the map, in classes.
+    ADAPTIVE = "adaptive"
 
 
 class AppliedVideoCodec(enum.IntEnum):
@@ -55,11 +55,12 @@ class AppliedVideoCodec(enum.IntEnum):
 
 
 class PreQuantMode(enum.IntEnum):
-    """pre_quant_mode; 3 to 7 are reserved."""
+    """pre_quant_mode; 3 to 7 are reserved, but for profile `adaptive`, which gives 3 a meaning."""
 
     UNIFORM = 0
     LOGARITHMIC = 1
     CUSTOM = 2
+    ADAPTIVE = 3
 
 
 class RepackMode(enum.IntEnum):
@@ -143,6 +144,10 @@ class FeatMapHeader:
     quant_heritage_flag: int = 0
     #: Binary32 patterns of the peak bounds, uint32 [peak]; None where inherited or unused.
     quant_partitions: NDArray[np.uint32] | None = None
+    #: pre_quant_mode 3; None where inherited or unused.
+    adaptive_quant: AdaptiveQuant | None = None
+    #: Byte of side_info, counted as the header is read or written.
+    side_info_at: int = field(default=0, compare=False)
     reserved_bits: int = 0
     repack_mode: int = RepackMode.TILE
     #: Rows added below each picture.
@@ -200,6 +205,9 @@ class FeatMapHeader:
         at = io.position
         if self.pre_quant_mode not in set(PreQuantMode):
             io.refuse("reserved-quant-mode", f"pre_quant_mode {self.pre_quant_mode} is reserved")
+        if self.pre_quant_mode == PreQuantMode.ADAPTIVE and self.profile is not Profile.ADAPTIVE:
+            text = f"pre_quant_mode 3 is reserved but in profile adaptive, the profile is {self.profile.value}"
+            io.refuse("reserved-quant-mode", text)
         self.max_feat_digit_bits = io.float32(self.max_feat_digit_bits)
         _check_max_feat_digit(io, self.pre_quant_mode, self.max_feat_digit, at)
         if self.pre_quant_mode == PreQuantMode.CUSTOM:
@@ -207,7 +215,13 @@ class FeatMapHeader:
                 io.refuse("custom-in-interface", "profile interface has no syntax for custom partitions (table 18)")
             self.quant_heritage_flag = io.u(1, self.quant_heritage_flag)
             if not self.quant_heritage_flag:
-                self.quant_partitions = _code_partitions(io, self.peak, self.quant_partitions)
+                self.quant_partitions = code_partitions(io, self.peak, self.quant_partitions)
+        elif self.pre_quant_mode == PreQuantMode.ADAPTIVE:
+            self.quant_heritage_flag = io.u(1, self.quant_heritage_flag)
+            if not self.quant_heritage_flag:
+                self.adaptive_quant = self.adaptive_quant or AdaptiveQuant()
+                self.adaptive_quant.code(io, self.bit_depth)
+                self.side_info_at = io.position - len(self.adaptive_quant.side_info)
 
     def _code_repack(self, io: BitCoder) -> None:
         at = io.position
@@ -222,7 +236,7 @@ class FeatMapHeader:
             if not self.repack_tile_c:
                 io.refuse("bad-tile", "repack_tile_c is 0", at)
         else:
-            self.repack_order_list = _code_order_list(io, self.repack_order_list)
+            self.repack_order_list = code_order_list(io, self.repack_order_list)
 
     @classmethod
     def read(cls, io: BitReader, profile: Profile) -> FeatMapHeader:
@@ -233,65 +247,6 @@ class FeatMapHeader:
 
     def __bytes__(self) -> bytes:
         return _written(self)
-
-
-def _code_order_list(io: BitCoder, order: NDArray[np.uint32] | None) -> NDArray[np.uint32]:
-    """repack_order_list(), table 13: a permutation of 0 .. total_order_number - 1."""
-    at = io.position
-    count = io.u(16, 0 if order is None else len(order))
-    if not count:
-        io.refuse("bad-order", "total_order_number is 0", at)
-
-    def check(part: NDArray[np.uint32]) -> None:
-        """Every index within range, none twice; a whole list of such is a permutation."""
-        times = np.bincount(part, minlength=count)  # bounded by the 16 bits of an index
-        if len(times) > count:
-            io.refuse("bad-order", f"not a permutation of 0..{count - 1}: {len(times) - 1} is out of range", at)
-        if times.max() > 1:
-            io.refuse("bad-order", f"not a permutation of 0..{count - 1}: {int(times.argmax())} stands twice", at)
-
-    return _code_checked(io, 16, count, order, check)
-
-
-def _code_partitions(io: BitCoder, peak: int, bits: NDArray[np.uint32] | None) -> NDArray[np.uint32]:
-    """quant_partitions(), table 12: peak bounds, finite and strictly increasing."""
-    at = io.position
-
-    def check(part: NDArray[np.uint32]) -> None:
-        bounds = part.view(np.float32)
-        if not np.isfinite(bounds).all():
-            k = int(np.argmin(np.isfinite(bounds)))
-            io.refuse("bad-partitions", f"bound {k} is {bounds[k]}", at)
-        steps = bounds[1:] > bounds[:-1]
-        if not steps.all():
-            k = int(np.argmin(steps))
-            io.refuse("bad-partitions", f"bound {k + 1} is {bounds[k + 1]}, not above bound {k}, {bounds[k]}", at)
-
-    return _code_checked(io, 32, peak, bits, check)
-
-
-def _code_checked(
-    io: BitCoder,
-    bits: int,
-    count: int,
-    values: NDArray[np.uint32] | None,
-    check: Callable[[NDArray[np.uint32]], None],
-) -> NDArray[np.uint32]:
-    """A list whose beginning is checked before the rest is looked at.
-
-    What looks like a header need not be one, and a hostile stream can hold one every ten bytes: each must be cheap to
-    refuse, however long the list that it claims.
-    """
-    first = min(count, PROBE)
-    if values is not None and len(values) != count:
-        raise SettingsError(f"{count} values wanted, found {len(values)}")
-    head = io.array(bits, first, None if values is None else values[:first])
-    check(head)
-    if first == count:
-        return head
-    whole = np.concatenate((head, io.array(bits, count - first, None if values is None else values[first:])))
-    check(whole)
-    return whole
 
 
 def _check_max_feat_digit(io: BitCoder, pre_quant_mode: int, value: float, at: int) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from ..errors import SettingsError
-from .layout import CORE_ERRORS, Layout, core_arguments
+from .layout import CORE_ERRORS, CoreData, Layout, core_arguments, core_classes
 from .packing import Packing
 
 
@@ -20,28 +20,42 @@ class MapUnpacker:
     :param packing: where the channels are
     :param height: of the map
     :param width: of the map
-    :param values: [256] by sample, or [65536] by both bytes: what is written; 1, 2 or 4 bytes each
+    :param values: [256] by sample, or [65536] by both bytes: what is written; 1, 2 or 4 bytes each. With classes
+        [classes, 256]
+    :param ids: uint8, the class of each element: of the map's shape, or 1 along axes that it does not depend on
     :raises SettingsError: what does not fit, or FeatlinkError: the C core cannot be loaded
     """
 
-    def __init__(self, packing: Packing, height: int, width: int, values: NDArray[np.generic]) -> None:
-        if values.shape not in ((256,), (65536,)):
-            raise SettingsError(f"a table of {list(values.shape)} values, expected 256 or 65536")
-        wide = values.shape == (65536,)
+    def __init__(
+        self,
+        packing: Packing,
+        height: int,
+        width: int,
+        values: NDArray[np.generic],
+        ids: NDArray[np.uint8] | None = None,
+    ) -> None:
+        size = values.shape[-1] if values.ndim == (1 if ids is None else 2) else 0
+        if size not in ((256, 65536) if ids is None else (256,)) or not values.size:
+            expected = "256 or 65536" if ids is None else "[classes, 256]"
+            raise SettingsError(f"a table of {list(values.shape)} values, expected {expected}")
+        tables = np.ascontiguousarray(values).reshape(-1, size)
+        wide = size == 65536
         self._layout = Layout(packing, height, width, values.dtype, wide)
-        self._memory = np.empty(_core.MEMORY // 8, np.uint64)
-        self._values = _core.Values()
-        table = np.ascontiguousarray(values)
-        code = _core.library().fl_values_table(
-            ctypes.addressof(self._values), table.ctypes.data, table.dtype.itemsize, wide, table.dtype == np.float32,
-            self._memory.ctypes.data, self._memory.nbytes,
-        )  # fmt: skip
-        if code:
-            raise SettingsError(f"a table of {values.dtype}: the values have {CORE_ERRORS[code]}")
+        self._memory = np.empty((len(tables), _core.MEMORY // 8), np.uint64)
+        self._values = (_core.Values * len(tables))()
+        self._ids = ids
+        self._classes = None if ids is None else core_classes(ids, self._layout.shape, len(tables))
+        for table, memory, one in zip(tables, self._memory, self._values, strict=True):
+            code = _core.library().fl_values_table(
+                ctypes.addressof(one), table.ctypes.data, table.itemsize, wide, table.dtype == np.float32,
+                memory.ctypes.data, memory.nbytes,
+            )  # fmt: skip
+            if code:
+                raise SettingsError(f"a table of {values.dtype}: the values have {CORE_ERRORS[code]}")
 
     @property
     def kernel(self) -> str:
-        """What the table came to: "copy", "linear" or "table"."""
+        """What the table, or that of class 0, came to: "copy", "linear" or "table"."""
         return str(_core.library().fl_values_kernel(ctypes.addressof(self._values)).decode())
 
     def unpack(
@@ -78,8 +92,10 @@ class MapUnpacker:
             raise SettingsError("a map of 16 bits needs the picture of high bytes, too")
         target = layout.map(out, written=True)
         source = layout.picture(low, high, out, written=False)
-        fl_unpack = _core.library().fl_unpack
-        arguments = core_arguments(layout.core_packing, self._values, source, picture, target)
+        core, packing = _core.library(), layout.core_packing
+        fl_unpack = core.fl_unpack if self._classes is None else core.fl_unpack_classes
+        kinds: list[CoreData] = [packing, self._values, *([] if self._classes is None else [self._classes])]
+        arguments = core_arguments(kinds, source, picture, target)
 
         def call(_keep: object = (self, low, high, out, source, target)) -> None:
             code = fl_unpack(*arguments)

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..features.adaptive.adaptive import AdaptiveMap
 from ..features.map_target import sample_values
 from ..features.packer import MapPacker
-from ..features.packing import sample_table
+from ..features.samples import sample_table
 from ..features.unpacker import MapUnpacker
 from .cases import Case, cases
 
@@ -68,7 +69,10 @@ def _packed(case: Case, thresholds: dict[str, NDArray[np.float32]]) -> Iterator[
     values = case.map(thresholds)
     height, width, _ = values.shape
     how: dict[str, Any] = {"wide": case.bit_depth == 16}
-    if values.dtype.kind == "f":
+    if isinstance(case.quantizer, AdaptiveMap):
+        how["classes"] = case.quantizer.samplings(values.dtype, case.bit_depth, case.level_scaling, None, True)
+        how["ids"] = case.quantizer.partition.ids_of(*values.shape)
+    elif values.dtype.kind == "f":
         how["thresholds"] = case.thresholds(thresholds)
         how["step"] = 255 // ((1 << case.bit_depth) - 1) if case.level_scaling else 1
     else:
@@ -82,7 +86,10 @@ def _packed(case: Case, thresholds: dict[str, NDArray[np.float32]]) -> Iterator[
 
 def _unpacked(case: Case, _: dict[str, NDArray[np.float32]]) -> Iterator[NDArray[np.generic]]:
     values = sample_values(case.quantizer, case.bit_depth, case.level_scaling, case.dtype)
-    unpacker = MapUnpacker(case.packing, *case.size, values)
+    ids = None
+    if isinstance(case.quantizer, AdaptiveMap):
+        ids = case.quantizer.partition.ids_of(*case.size, case.packing.channels)
+    unpacker = MapUnpacker(case.packing, *case.size, values, ids)
     out = np.zeros((*case.size, case.packing.channels), values.dtype)
     wide = case.bit_depth == 16
     for picture, planes in enumerate(case.pictures()):

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..features.adaptive import (
+    BlockClasses,
+    ChannelClasses,
+    ClassParameters,
+    Distribution,
+    Partition,
+    RegionClasses,
+    Whole,
+)
+from ..features.adaptive.adaptive import AdaptiveMap, AnyQuantizer
 from ..features.packing import Packing
-from ..features.quantizers import CustomQuantizer, LogQuantizer, Quantizer, UniformQuantizer
+from ..features.quantizers import CustomQuantizer, LogQuantizer, UniformQuantizer
 from ..features.syntax import RepackMode
 
 #: Odd sizes; 19 channels in 2 x 5 tiles are two pictures, the second with an unused tile.
@@ -23,13 +33,36 @@ _PACKINGS = {
 }
 
 
+#: Classes whose thresholds need no power. A byte's range and less, so that integers reach all levels.
+_CLASSES = (
+    ClassParameters(Distribution.GAUSSIAN, 8, 0.25, 3.0),
+    ClassParameters(Distribution.UNIFORM, 5, -40.0, 200.0),
+    ClassParameters(Distribution.LAPLACE, 3, 0.0, 1.5, 1.0, 0.25),
+)
+
+
+def _ids(*shape: int) -> NDArray[np.uint8]:
+    return (np.arange(int(np.prod(shape))) * 5 // 7 % 3).astype(np.uint8).reshape(shape)
+
+
+#: Modes of profile adaptive: kinds of partitions.
+PARTITIONS: dict[str, Partition] = {
+    "whole": Whole(),
+    "channel": ChannelClasses(_ids(CHANNELS)),
+    "region": RegionClasses(_ids(HEIGHT, WIDTH)),
+    # eight blocks, of which the first is cut in three across its width
+    "block": BlockClasses(np.array([8, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], np.uint8), _ids(10)),
+}
+
+
 @dataclass(frozen=True)
 class Case:
     """One map, or the pictures of one.
 
     :param direction: "pack" or "unpack"
     :param dtype: of the map
-    :param mode: of the quantizer: "uniform", "logarithmic", "custom"; "integer": there is none
+    :param mode: of the quantizer: "uniform", "logarithmic", "custom"; "integer": there is none; a key of `PARTITIONS`:
+        of profile adaptive, with three classes, or one; integers are values then
     :param bit_depth: 2, 4, 8 or 16
     :param packed: key of the packing
     :param layout: "CHW" or "HWC"
@@ -60,10 +93,14 @@ class Case:
         return HEIGHT, WIDTH
 
     @property
-    def quantizer(self) -> Quantizer | None:
+    def quantizer(self) -> AnyQuantizer | None:
         """None for integers."""
         if self.mode == "integer":
             return None
+        if self.mode in PARTITIONS:
+            classes = tuple(replace(one, bit_depth=min(one.bit_depth, self.bit_depth)) for one in _CLASSES)
+            partition = PARTITIONS[self.mode]
+            return AdaptiveMap(partition, classes[: 1 if self.mode == "whole" else 3])
         if self.mode == "custom":
             bounds = np.arange(-30, (1 << self.bit_depth) - 31, dtype=np.float32) * np.float32(2**-self.bit_depth)
             return CustomQuantizer(bounds, self.bit_depth)
@@ -75,7 +112,7 @@ class Case:
         if found is not None:
             return found
         assert self.quantizer is not None
-        return self.quantizer.thresholds
+        return self.quantizer.thresholds[np.isfinite(self.quantizer.thresholds)]
 
     def map(self, stored: dict[str, NDArray[np.float32]]) -> NDArray[np.generic]:
         """[H, W, C], a view of the layout: random numbers, and thresholds with their neighbours."""
@@ -84,6 +121,8 @@ class Case:
         if self.mode == "integer":
             peak = min((1 << self.bit_depth) - 1, int(np.iinfo(self.dtype).max))
             memory: NDArray[np.generic] = (random % np.uint64(peak + 1)).astype(self.dtype)
+        elif np.dtype(self.dtype).kind in "ui":
+            memory = (random >> np.uint64(21)).astype(f"u{np.dtype(self.dtype).itemsize}").view(self.dtype)
         else:
             values = (random >> np.uint64(40)).astype(np.float32) * np.float32(2**-22) - np.float32(0.5)
             bounds = self.thresholds(stored)
@@ -117,6 +156,13 @@ def cases() -> Iterator[Case]:
                 fits = (1 << bit_depth) - 1 <= np.iinfo(dtype).max
                 if fits or (direction == "pack" and bit_depth == 8):
                     yield Case(direction, dtype, "integer", bit_depth, False, *next(where))
+
+    for dtype in ("float32", "float16", "uint8", "int8", "uint16", "int16"):
+        for mode in PARTITIONS:
+            for bit_depth, scaling in ((8, False), (8, True), (4, False)):
+                yield Case("pack", dtype, mode, bit_depth, scaling, *next(where))
+                if dtype.startswith("float"):
+                    yield Case("unpack", dtype, mode, bit_depth, scaling, *next(where))
 
 
 def _draw(name: str, shape: tuple[int, ...]) -> NDArray[np.uint64]:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features.packing import level_table, samples_of
+from ..features.adaptive.adaptive import AdaptiveMap
 from ..features.quantizers import LogQuantizer, as_levels
+from ..features.samples import level_table, samples_of
 from ..files import write_whole
 from . import GOLDEN, digest
 from .cases import Case, cases
@@ -28,10 +29,17 @@ def golden() -> dict[str, Any]:
 def _packed(case: Case, stored: dict[str, NDArray[np.float32]]) -> Iterator[NDArray[np.generic]]:
     values = case.map(stored)
     integers: NDArray[np.generic] = values
+    if isinstance(case.quantizer, AdaptiveMap):
+        levels = case.quantizer.quantize(values.astype(np.float32))
+        yield from _pictures(case, [case.quantizer.samples(levels, case.level_scaling)])
+        return
     if values.dtype.kind == "f":
         integers = np.searchsorted(case.thresholds(stored), values.astype(np.float32), side="right")
     levels = as_levels(integers, case.bit_depth)
-    planes = samples_of(levels, case.bit_depth, case.level_scaling)
+    yield from _pictures(case, samples_of(levels, case.bit_depth, case.level_scaling))
+
+
+def _pictures(case: Case, planes: list[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
     for picture in range(case.packing.pictures):
         for plane in planes:
             out = np.zeros(case.packing.picture_size(*case.size), np.uint8)
@@ -45,6 +53,12 @@ def _unpacked(case: Case, _: dict[str, NDArray[np.float32]]) -> Iterator[NDArray
         for k in range(2):
             case.packing.unpack(both[k], picture, planes[k])
     low, high = planes
+    if isinstance(case.quantizer, AdaptiveMap):
+        pixels = low.transpose(1, 2, 0)
+        ids = np.broadcast_to(case.quantizer.partition.ids_of(*pixels.shape), pixels.shape)
+        found = case.quantizer.levels_of_samples(case.level_scaling)[ids, pixels]
+        yield case.quantizer.dequantize(found).astype(case.dtype)
+        return
     if case.bit_depth == 16:
         levels = low.astype(np.uint16) | high.astype(np.uint16) << np.uint16(8)
     else:

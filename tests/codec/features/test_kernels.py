@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from featlink_codec import _core
 from featlink_codec.errors import FeatlinkError, SettingsError
 from featlink_codec.features.packer import MapPacker, MapValueError, Saw
-from featlink_codec.features.packing import Packing, samples_of
+from featlink_codec.features.packing import Packing
 from featlink_codec.features.quantizers import CustomQuantizer, LogQuantizer, UniformQuantizer
+from featlink_codec.features.samples import samples_of
 from featlink_codec.features.syntax import RepackMode
 from featlink_codec.features.unpacker import MapUnpacker
 

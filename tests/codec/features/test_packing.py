@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from featlink_codec.errors import SettingsError
 from featlink_codec.features import Packing, RepackMode
-from featlink_codec.features.packing import level_table, samples_of, scaling_table
+from featlink_codec.features.samples import level_table, samples_of, scaling_table
 
 
 @st.composite
