@@ -1,0 +1,1 @@
+"""Factorization: a layer as two thinner ones, by singular value decomposition."""

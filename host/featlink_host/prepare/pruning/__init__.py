@@ -1,0 +1,1 @@
+"""Pruning: single weights set to zero, or whole channels taken out of the graph."""

@@ -1,0 +1,145 @@
+"""`featlink-host prepare factorize`: layers as two thinner ones each, by singular value decomposition."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from featlink_codec.errors import SettingsError
+
+from .prepare_options import (
+    Anchors,
+    AsJson,
+    Colour,
+    Demo,
+    Force,
+    Images,
+    LabelNames,
+    Labels,
+    Limit,
+    ModelOrDemo,
+    Offset,
+    Report,
+    Scale,
+    judge_if_given,
+    resolve_model,
+)
+from .prepare_prune_cli import Calibration, CurvePoints, FitImages, Keep, Out, Refit, check_free, tell
+from .progress_bar import ProgressBar
+
+if TYPE_CHECKING:
+    from .prepare.pruning.trials import Changed
+
+
+def factorize(
+    out: Out,
+    model: ModelOrDemo = None,
+    energy: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of each layer's energy that is kept.")
+    ] = None,
+    rank: Annotated[
+        list[str] | None,
+        typer.Option(metavar="N|LAYER=N", help="One rank for all layers, or ranks of layers; may be given again."),
+    ] = None,
+    budget_macs: Annotated[
+        float | None, typer.Option(help="MACs that are left, a share of all up to 1, or a number.")
+    ] = None,
+    data_aware: Annotated[
+        bool,
+        typer.Option("--data-aware/--weights-only", help="Energy of what layers put out on the images, or of weights."),
+    ] = True,
+    spatial: Annotated[
+        bool, typer.Option("--spatial", help="Larger kernels than 1x1 too, as few filters and a 1x1 convolution.")
+    ] = False,
+    refit: Refit = True,
+    keep: Keep = None,
+    images: Images = None,
+    labels: Labels = None,
+    anchors: Anchors = None,
+    label_names: LabelNames = None,
+    scale: Scale = None,
+    offset: Offset = 0.0,
+    colour: Colour = "",
+    limit: Limit = None,
+    fit_images: FitImages = None,
+    calibration: Calibration = 512,
+    demo: Demo = False,
+    curve: CurvePoints = True,
+    report: Report = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make two thinner layers of one, y = W x as U (S V^T) x, where that saves: t (u + v) MACs instead of u v.
+
+    Fully connected layers and 1x1 convolutions; with --spatial larger kernels,
+    too. --energy and --rank decide layer by layer; --budget-macs chooses ranks
+    so that all layers together lose least of their energy.
+
+    With images, energy is the variance of what a layer puts out, and the layers
+    behind are fitted anew by least squares (--refit). Fit and judge on
+    different images: --fit-images.
+    """
+    from .prepare.factorization.step import Factorized, FactorOptions
+    from .prepare.factorization.step import factorize as run
+    from .prepare.graph import load_model
+    from .prepare.page import Table
+    from .prepare.pruning.trials import around, page_of, summary, try_out
+    from .prepare.pruning.trials import keep as write
+
+    if (energy is not None) + bool(rank) + (budget_macs is not None) != 1:
+        raise SettingsError("expected one of --energy, --rank and --budget-macs")
+    ranks = _ranks(rank or [])
+    path = resolve_model(model, demo)
+    check_free(out, path, force)
+    options = FactorOptions(energy, ranks, budget_macs, data_aware, refit, spatial, tuple(keep or ()), calibration)
+    samples: dict[str, Any] = {"anchors": anchors, "label_names": label_names, "scale": scale, "offset": offset}
+    samples["colour"] = colour
+    judge = judge_if_given(path, images=images, labels=labels, limit=limit, demo=demo, **samples)
+    fitting = judge if fit_images is None else judge_if_given(path, images=fit_images, limit=calibration, **samples)
+    proto = load_model(path)
+    what = "energy" if energy is not None else "rank" if ranks is not None else "budget_macs"
+    value = float(energy or budget_macs or (ranks if isinstance(ranks, int) else 0))
+    with ProgressBar() as bar:
+
+        def step(strength: float) -> Changed:
+            if what == "rank":
+                return run(proto, fitting, options, bar)
+            changed: Any = {what: strength}
+            return run(proto, fitting, replace(options, **changed), bar)
+
+        wanted = report is not None and curve and what != "rank"
+        others = around(value, budget=True) if wanted else (value,)
+        key = ("factorize", options, images, fit_images, limit)
+        tried = try_out(proto, judge, step, value, others, out.with_name(f"{out.name}.search"), key, bar)
+    found = tried.chosen
+    assert isinstance(found, Factorized)
+    rows = [(name, v, u, t, lost, t * (u + v) / (u * v)) for name, (v, u, t, lost) in found.ranks.items()]
+    columns = ("layer", "outputs v", "inputs u", "rank t", "energy lost", "cost t(u+v)/uv")
+    method = ["Energy: variance of outputs." if data_aware and fitting else "Energy: squares of the singular values."]
+    left = dict(found.whole)
+    if found.refit is not None:
+        left.update((f"{name} (refit)", why) for name, why in found.refit.left.items())
+        method.append(f"{len(found.refit.fitted)} layers were fitted anew on {calibration} samples at most.")
+    layers = Table("Layers", columns, rows)
+    page = page_of(f"Factorization of {path.name}", what.replace("_", " "), tried, layers, left, method)
+    inputs = {
+        "model": path,
+        **({"images": images} if images else {}),
+        **({"fit_images": fit_images} if fit_images else {}),
+    }
+    record = {**asdict(options), **samples, "limit": limit, "demo": demo}
+    tell(write(out, report, tried, "factorize", inputs, record, page), summary(tried, out), as_json)
+
+
+def _ranks(given: list[str]) -> int | dict[str, int] | None:
+    """One rank for all, or ranks by name."""
+    if not given:
+        return None
+    try:
+        if len(given) == 1 and "=" not in given[0]:
+            return int(given[0])
+        return {name: int(number) for name, _, number in (one.rpartition("=") for one in given) if name}
+    except ValueError:
+        raise SettingsError(f"--rank {' '.join(given)}: expected a number, or LAYER=NUMBER") from None
