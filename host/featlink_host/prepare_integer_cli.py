@@ -1,0 +1,152 @@
+"""`featlink-host prepare integer`: a backbone whose map is integers, the same bits on every machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .prepare_options import (
+    Anchors,
+    AsJson,
+    Colour,
+    Demo,
+    Force,
+    Images,
+    LabelNames,
+    Labels,
+    Limit,
+    ModelOrDemo,
+    Offset,
+    Report,
+    Scale,
+    judge_of,
+    resolve_model,
+)
+from .progress_bar import ProgressBar
+
+
+def integer(
+    out: Annotated[Path, typer.Option("-o", "--out", help="The backbone, an ONNX file.")],
+    model: ModelOrDemo = None,
+    tensor: Annotated[
+        str, typer.Option(help="Where to split it; `prepare cuts` lists what is possible.  [the demo's]")
+    ] = "",
+    images: Images = None,
+    labels: Labels = None,
+    anchors: Anchors = None,
+    label_names: LabelNames = None,
+    scale: Scale = None,
+    offset: Offset = 0.0,
+    colour: Colour = "",
+    limit: Limit = None,
+    demo: Demo = False,
+    head: Annotated[Path | None, typer.Option(help="Where the other half goes, which takes the levels.")] = None,
+    extractor: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="An extractor split there: one with the levels goes to --into.")
+    ] = None,
+    into: Annotated[Path | None, typer.Option(metavar="DIR", help="See --extractor.")] = None,
+    method: Annotated[
+        str, typer.Option(metavar="[minmax|percentile|kl|mse]", help="Where values are cut off.")
+    ] = "mse",
+    steps: Annotated[
+        str,
+        typer.Option(metavar="[power-of-two|activations|free]", help="Whose steps are powers of two: all, none, ..."),
+    ] = "power-of-two",
+    fine_tune: Annotated[bool, typer.Option(help="Fit weights and biases to the levels, layer by layer.")] = True,
+    full: Annotated[bool, typer.Option("--full", help="Weights -127..127: not for x86 with AVX2 and no VNNI.")] = False,
+    percent: Annotated[float, typer.Option(help="Of the values that stay, for --method percentile.")] = 99.99,
+    samples: Annotated[int, typer.Option(min=1, help="Samples to calibrate with.")] = 32,
+    tune_samples: Annotated[int, typer.Option(min=1, help="Samples to fine-tune with.")] = 12,
+    report: Report = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the first half of a network integers: the map is its last levels, uint8.
+
+    All between QuantizeLinear and DequantizeLinear (QDQ), weights within -64..63.
+    With power-of-two steps every sum is exact, in integers and as float32, so
+    that any machine and any setting of onnxruntime gives the same levels. They
+    are computed with several settings and hashed.
+    """
+    from featlink_codec.errors import SettingsError
+    from featlink_codec.files import write_whole
+
+    from .prepare.graph import load_model
+    from .prepare.quantization.integer import IntegerOptions, integer_backbone
+    from .prepare.quantization.integer_extractor import integer_extractor
+    from .prepare.quantization.integer_report import integer_page
+    from .prepare.record import StepRecord, digest_of, package_version, plain, write_step
+
+    path = resolve_model(model, demo)
+    if not tensor:
+        if not demo:
+            raise SettingsError("no --tensor: say where to split the network; `prepare cuts` lists what is possible")
+        from .demo import RELU_TENSOR
+
+        tensor = RELU_TENSOR
+    if (extractor is None) != (into is None):
+        raise SettingsError("--extractor and --into go together")
+    for file in (out, head):
+        if file is not None and file.exists() and not force:
+            raise SettingsError(f"{file}: is there already; --force replaces it")
+    options = IntegerOptions(
+        method=method,
+        scale_steps=steps,
+        fine_tune=fine_tune,
+        full=full,
+        percent=percent,
+        samples=samples,
+        tune_samples=tune_samples,
+    )
+    judge = judge_of(
+        path,
+        images=images,
+        labels=labels,
+        anchors=anchors,
+        label_names=label_names,
+        scale=scale,
+        offset=offset,
+        colour=colour,
+        limit=limit,
+        demo=demo,
+    )
+    with ProgressBar() as bar:
+        found = integer_backbone(load_model(path), tensor, judge, options, bar)
+    write_whole(out, found.backbone.SerializeToString())
+    outputs = {"backbone": digest_of(out)}
+    if head is not None:
+        write_whole(head, found.head.SerializeToString())
+        outputs["head"] = digest_of(head)
+    if extractor is not None and into is not None:
+        integer_extractor(extractor, found, into, force=force)
+    figures = plain(found.figures())
+    if report is not None:
+        given = {"model": path, **({"images": images} if images is not None else {})}
+        record = StepRecord(
+            "integer",
+            package_version(),
+            {name: digest_of(one) for name, one in given.items()},
+            plain(
+                {**vars(options), "tensor": tensor, "scale": scale, "offset": offset, "colour": colour, "demo": demo}
+            ),
+            figures,
+            outputs,
+        )
+        write_step(report, record, integer_page(path.name, found))
+    if as_json:
+        sys.stdout.write(json.dumps(figures) + "\n")
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{out}: {found.tensor}, uint8, step {found.affine.scale:g}; {found.score}", markup=False)
+    console.print(f"golden hashes hold with {len(found.golden.equal)} settings of onnxruntime", markup=False)
+    for name, (most, part) in found.golden.differing.items():
+        console.print(f"  not with {name}: up to {most} levels apart, {part:.3%} of them", markup=False)
+    for doubt in found.network.doubts[:5]:
+        console.print(f"  {doubt}", markup=False)
+    if len(found.network.doubts) > 5:
+        console.print(f"  ... and {len(found.network.doubts) - 5} more, see --json", markup=False)
