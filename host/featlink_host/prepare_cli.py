@@ -11,10 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from .prepare_auto_cli import auto
+from .prepare_build_cli import build, repeat
+from .prepare_distill_cli import distill
+from .prepare_factorize_cli import factorize
+from .prepare_integer_cli import integer
 from .prepare_plan_cli import plan
+from .prepare_prune_cli import prune
+from .prepare_quantize_cli import quantize
+from .prepare_quantizers_cli import quantizers
+from .prepare_sparsify_cli import sparsify
+from .prepare_survey_cli import survey
 from .progress_bar import ProgressBar
 
 if TYPE_CHECKING:
+    from featlink_codec.extractor import QuantizerSettings
+
     from .prepare.pipeline import Prepared
 
 prepare = typer.Typer(no_args_is_help=True, help="From a trained ONNX model to what runs on both ends of the link.")
@@ -66,10 +78,33 @@ def split(
     input_size: Annotated[
         tuple[int, int] | None, typer.Option(metavar="W H", help="Only where the model leaves it open.")
     ] = None,
-    mode: Annotated[str, typer.Option(metavar="[uniform|logarithmic]", help="The quantizer.")] = "uniform",
-    bit_depth: Annotated[int, typer.Option(metavar="[2|4|8|16]", help="Bits of a level.")] = 8,
+    mode: Annotated[
+        str,
+        typer.Option(
+            metavar="[uniform|logarithmic|adaptive]",
+            help="The quantizer; values below 0 need adaptive, as --distribution.",
+        ),
+    ] = "uniform",
+    bit_depth: Annotated[int, typer.Option(metavar="[2|4|8|16]", help="Bits of a level; adaptive: 2 to 8.")] = 8,
+    distribution: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Adaptive: uniform, gaussian, laplace, logarithmic, or a decider: histogram, "
+            "next-layer, structure, structure-or-uniform.",
+        ),
+    ] = "uniform",
+    fit: Annotated[str, typer.Option(metavar="[literal|least-squares]", help="Adaptive: the spread.")] = "literal",
+    partition: Annotated[
+        str, typer.Option(metavar="[whole|channel|region|block]", help="Adaptive: what has a class.")
+    ] = "whole",
+    classes: Annotated[int, typer.Option(min=1, help="Adaptive: how many.")] = 1,
+    classes_by: Annotated[
+        str, typer.Option(metavar="[variance|sensitivity]", help="Adaptive: channels alike in it are of a class.")
+    ] = "variance",
+    bits: Annotated[float | None, typer.Option(help="Adaptive: bits of a level on average over classes.")] = None,
     profile: Annotated[
-        str, typer.Option(metavar="[standard|interface|standard-16]", help="Of the stream.")
+        str, typer.Option(metavar="[standard|interface|standard-16|adaptive]", help="Of the stream.")
     ] = "standard",
     session: Annotated[
         str, typer.Option(metavar="[continuous|self-contained]", help="May a map build on earlier ones?")
@@ -95,6 +130,7 @@ def split(
     from featlink_codec.extractor import NoTask, SsdDetectorTask, VideoSettings
 
     from .prepare.pipeline import PrepareOptions, prepare_split
+    from .prepare.quantizer_fits import AdaptiveChoice
 
     if (anchors is None) != (labels is None):
         raise SettingsError("an SSD detector needs both --anchors and --labels")
@@ -120,6 +156,9 @@ def split(
         input_size=input_size,
         mode=mode,
         bit_depth=bit_depth,
+        quantizer=AdaptiveChoice(distribution, fit, bit_depth, partition, classes, bits)
+        if mode == "adaptive"
+        else None,
         video=video,
         task=task,
         task_files=files,
@@ -131,7 +170,18 @@ def split(
     _tell(prepared, as_json)
 
 
+prepare.command()(survey)
 prepare.command()(plan)
+prepare.command()(prune)
+prepare.command()(factorize)
+prepare.command()(distill)
+prepare.command()(sparsify)
+prepare.command()(quantize)
+prepare.command()(integer)
+prepare.command()(quantizers)
+prepare.command()(build)
+prepare.command()(repeat)
+prepare.command()(auto)
 
 
 @prepare.command()
@@ -144,18 +194,30 @@ def demo(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Prepare the demo's detector: COCO-SSD, split behind a ReLU6 where the map is 192 channels of 19 x 19."""
+    """Prepare the demo's detector: COCO-SSD, split at a bottleneck where the map is 64 channels of 19 x 19."""
     from .demo import SPLIT_TENSOR, demo_model, demo_options, demo_source_clip
     from .prepare.pipeline import prepare_split
+    from .prepare.quantizer_fits import AdaptiveChoice
 
     options = replace(demo_options(), frames=frames, keep_whole=True)
     if lossless or qp is not None:
-        options = replace(options, video=replace(options.video, **_coding(lossless, qp, None, options.video)))
+        # A QP needs levels that it can spread its error over.
+        choice = options.quantizer if qp is None else AdaptiveChoice()
+        video = replace(options.video, **_coding(lossless, qp, None, options.video))
+        options = replace(options, quantizer=choice, video=video)
     with ProgressBar() as bar:
         prepared = prepare_split(
             demo_model(), SPLIT_TENSOR, source or demo_source_clip(), out, options, force=force, progress=bar
         )
     _tell(prepared, as_json)
+
+
+def _quantizer(table: QuantizerSettings) -> str:
+    """In words."""
+    if table.classes is None:
+        return f"{table.mode} {table.bit_depth} bit, max {table.max_feat_digit:g}"
+    some = dict.fromkeys(f"{one.distribution} {one.bit_depth} bit" for one in table.classes)
+    return f"{table.mode}, {table.partition}: {', '.join(some)}"
 
 
 def _coding(lossless: bool, qp: int | None, crf: float | None, default: Any) -> dict[str, Any]:
@@ -175,7 +237,7 @@ def _tell(prepared: Prepared, as_json: bool) -> None:
     Console(soft_wrap=True, highlight=False).print(
         f"{prepared.folder}: split at {map_.tensor}, {map_.channels} x {map_.height} x {map_.width}, "
         f"{found.minimum:g}..{found.maximum:g}, {found.zeros:.0%} zeros over {found.frames} pictures; "
-        f"{map_.quantizer.mode} {map_.quantizer.bit_depth} bit, max {map_.quantizer.max_feat_digit:g}; "
+        f"{_quantizer(map_.quantizer)}; "
         f"pictures of {width} x {height}",
         markup=False,
     )

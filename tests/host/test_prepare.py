@@ -169,9 +169,13 @@ def test_the_demo_network_on_the_demo_clip(tmp_path: Path) -> None:
     options = demo.demo_options()
     made = prepare_split(demo.demo_model(), demo.SPLIT_TENSOR, demo.demo_source_clip(), tmp_path / "demo", options)
     (feature,) = made.settings.maps
-    assert (feature.height, feature.width, feature.channels) == (19, 19, 192)
-    assert feature.quantizer.max_feat_digit == 6.0
-    assert (feature.packing.tile_h, feature.packing.tile_w, feature.picture_size) == (12, 16, (228, 304))
+    assert (feature.height, feature.width, feature.channels) == (19, 19, 64)
+    assert made.settings.video.profile == "adaptive"
+    assert feature.quantizer.classes is not None
+    (one,) = feature.quantizer.classes
+    assert one.center == np.float32(made.calibration.minimum) < 0
+    assert one.spread == np.float32(made.calibration.maximum - made.calibration.minimum)
+    assert (feature.packing.tile_h, feature.packing.tile_w, feature.picture_size) == (8, 8, (152, 152))
     settings = ExtractorSettings.load(tmp_path / "demo")
     assert settings.task == SsdDetectorTask(anchors="anchors.npy", labels="labels.txt")
     detector = SsdDetector.from_extractor(tmp_path / "demo", settings)

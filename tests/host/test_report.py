@@ -468,7 +468,7 @@ def test_plots_take_the_colours_of_the_page() -> None:
     assert re.findall(r"#[0-9a-fA-F]{6}\b", svg) == []
     used = set(re.findall(r"var\(--([\w-]+)\)", svg))
     assert {"ink", "grid", "features", "x265"} <= used
-    defined = set(re.findall(r"--([\w-]+):", (Path(render.__file__).parent / render.TEMPLATE).read_text("utf-8")))
+    defined = set(re.findall(r"--([\w-]+):", (Path(render.__file__).parent / "style.css").read_text("utf-8")))
     assert used <= defined
 
 

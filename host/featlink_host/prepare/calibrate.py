@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featlink_codec.errors import FeatlinkError, SettingsError
 from featlink_codec.extractor import InputSettings
@@ -58,14 +59,19 @@ def calibrate(
     frames: int = DEFAULT_FRAMES,
     nearest: Sequence[Cut] = (),
     progress: Progress | None = None,
+    *,
+    signed: bool = False,
+    look: Callable[[NDArray[np.float32]], None] | None = None,
 ) -> Calibration:
     """Run the backbone on pictures spread evenly over a source.
 
     :param backbone: ONNX file with one input and one output, as `split_model` writes it
     :param frames: how many pictures; all of them if the source has fewer
     :param nearest: cuts to propose where the map turns out to be signed, e.g. ``graph.near(..., non_negative=True)``
-    :raises SettingsError: the map is signed, always zero, not finite, not float32 or of changing shape; or onnxruntime
-        refuses the model or the input
+    :param signed: values below 0 are taken, as adaptive quantizers do
+    :param look: shown every map, the tensor as it is
+    :raises SettingsError: the map is signed and must not be, always zero, not finite, not float32 or of changing shape;
+        or onnxruntime refuses the model or the input
     :raises FeatlinkError: the source cannot be read
     """
     if frames < 1:
@@ -95,6 +101,8 @@ def calibrate(
                 f"tensor {output!r}: found NaN or infinity in picture {picture.number} of {source.path}"
             )
         shape = found.shape
+        if look is not None:
+            look(found)
         low, high = min(low, float(found.min())), max(high, float(found.max()))
         zeros += found.size - int(np.count_nonzero(found))
         values += found.size
@@ -105,9 +113,9 @@ def calibrate(
             break
     if not values:
         raise FeatlinkError(f"{source.path}: none of its pictures could be looked at")
-    if low < 0:
+    if low < 0 and not signed:
         raise SettingsError(_signed(output, low, nearest))
-    if high <= 0:
+    if high <= 0 and low >= 0:
         raise SettingsError(
             f"tensor {output!r}: found nothing but zeros in {seen} pictures of {source.path}, expected other values too"
         )
@@ -119,5 +127,5 @@ def _signed(tensor: str, low: float, nearest: Iterable[Cut]) -> str:
     hint = f"the nearest:{lines}" if lines else "this network has no single-tensor cut there"
     return (
         f"tensor {tensor!r}: found values down to {low:.6g}, but the standard's quantizers take non-negative maps "
-        f"only: choose a cut after a ReLU; {hint}"
+        f"only: take mode adaptive, or choose a cut after a ReLU; {hint}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,13 @@ class CalibrationMaps:
     @property
     def interval_s(self) -> float | None:
         """Seconds from picture to picture, the median within the runs; None where no run has two."""
-        steps = np.delete(np.diff(self.times_s), np.cumsum(self.runs)[:-1] - 1)
-        return float(np.median(steps)) if steps.size else None
+        return interval_of(self.times_s, self.runs)
+
+
+def interval_of(times_s: Sequence[float], runs: Sequence[int]) -> float | None:
+    """Seconds from picture to picture, the median within the runs; None where no run has two."""
+    steps = np.delete(np.diff(times_s), np.cumsum(runs)[:-1] - 1)
+    return float(np.median(steps)) if steps.size else None
 
 
 def runs_of(count: int, frames: int) -> list[range]:
@@ -77,7 +83,7 @@ def calibration_maps(
     if np.prod(shape, dtype=object) > MAX_SAMPLES:
         raise SettingsError(f"frames: {total} maps hold more than {MAX_SAMPLES} samples: look at fewer")
     wanted = {number: run for run, numbers in enumerate(chosen) for number in numbers}
-    quantizer = quantizer_of(feature)
+    quantizer = quantizer_of(feature, folder)
     session = open_session(folder / settings.models.backbone)
     preprocess = Preprocessor(settings.input)
     tensor = preprocess.new_tensor()

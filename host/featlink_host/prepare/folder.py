@@ -57,6 +57,13 @@ def new_folder(out: Path, force: bool = False) -> Iterator[Path]:
     _flush(out.parent)
 
 
+def replace_folder(source: Path, out: Path, force: bool = False) -> None:
+    """Copy a folder's files into a new one at `out`, which appears whole (SettingsError as `new_folder`)."""
+    with new_folder(out, force) as fresh:
+        for file in source.iterdir():
+            shutil.copyfile(file, fresh / file.name)
+
+
 def check_free(out: Path, force: bool = False) -> None:
     """Whether an extractor may be written to `out` (SettingsError if not)."""
     if not out.exists() and not out.is_symlink():

@@ -31,7 +31,7 @@ KEEPS_SIGN = frozenset(
     )
 )
 #: The same, but only the first input is data.
-KEEPS_SIGN_OF_FIRST = frozenset(("Reshape", "Squeeze", "Unsqueeze", "Dropout"))
+KEEPS_SIGN_OF_FIRST = frozenset(("Reshape", "Squeeze", "Unsqueeze", "Dropout", "Cast"))
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,16 @@ class DataGraph:
     def tensors(self) -> list[str]:
         """Every data tensor that an operator makes, in graph order."""
         return list(self._maker)
+
+    @property
+    def edges(self) -> list[tuple[list[str], list[str]]]:
+        """Of each operator in graph order: its data inputs, one entry a use, and its outputs if it works on data."""
+        return self._edges
+
+    @property
+    def non_negative(self) -> set[str]:
+        """Every tensor that is known not to be negative."""
+        return self._non_negative
 
     def type_of(self, tensor: str) -> TensorType:
         """Shape and type, as far as shape inference tells."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import onnx
 import tomli_w
+from numpy.typing import NDArray
 from onnx.external_data_helper import uses_external_data
 
 from featlink_codec.errors import SettingsError
@@ -31,13 +34,17 @@ from featlink_codec.extractor import (
     write_thresholds,
 )
 from featlink_codec.extractor.coding import quantizer_of
+from featlink_codec.features.adaptive import Structure
 from featlink_codec.video.clip import Clip, open_source
 
 from .calibrate import DEFAULT_FRAMES, Calibration, Progress, calibrate
 from .folder import check_free, new_folder
 from .graph import Cut, DataGraph
 from .packing import choose_packing
+from .quantizer_fits import AdaptiveChoice, Fitter
+from .quantizer_sensitivity import head_sensitivity
 from .split import check_cut, open_graph, write_halves
+from .structure import read_structure
 
 BACKBONE_FILE = "backbone.onnx"
 HEAD_FILE = "head.onnx"
@@ -59,6 +66,8 @@ class PrepareOptions:
     input_size: tuple[int, int] | None = None
     mode: str = "uniform"
     bit_depth: int = 8
+    #: mode adaptive only: which quantizers, fitted to the pictures to calibrate with
+    quantizer: AdaptiveChoice | None = None
     #: mode custom only
     partitions: tuple[float, ...] | None = None
     #: None: chosen from the map's shape
@@ -101,7 +110,7 @@ def prepare_split(
 ) -> Prepared:
     """Make an extractor out of a whole network.
 
-    The range of the quantizer is the largest value over the calibration pictures.
+    The range of the quantizer is the largest value over the calibration pictures; adaptive ones are fitted to them.
 
     :param model: the whole network, an ONNX file
     :param tensor: where to split it
@@ -112,7 +121,7 @@ def prepare_split(
     :raises SettingsError: anything that does not fit: the model, the tensor, the map, an option, the folder
     :raises FeatlinkError: the source cannot be read
     """
-    options = options or PrepareOptions()
+    options = _with_profile(options or PrepareOptions())
     model, out = Path(model), Path(out_dir)
     tell = progress or (lambda stage, done, total: None)
     check_free(out, force)
@@ -120,7 +129,7 @@ def prepare_split(
     tell("split", 0, 1)
     graph = open_graph(model)
     cut = check_cut(graph, tensor)
-    inputs = _input_settings(graph, options)
+    inputs = input_settings(graph, options)
     _check_task(graph, options)
     if options.keep_whole:
         _check_one_file(model)
@@ -128,9 +137,15 @@ def prepare_split(
         write_halves(graph, cut, folder / BACKBONE_FILE, folder / HEAD_FILE)
         tell("split", 1, 1)
         near = graph.near(tensor, non_negative=True)
-        calibration = calibrate(folder / BACKBONE_FILE, clip, inputs, options.frames, near, progress)
+        seen: list[NDArray[np.float32]] = []
+        adaptive = options.mode == "adaptive"
+        calibration = calibrate(
+            folder / BACKBONE_FILE, clip, inputs, options.frames, near, progress,
+            signed=adaptive, look=seen.append if adaptive else None,
+        )  # fmt: skip
         tell("write", 0, 1)
-        feature = _store_thresholds(_map_settings(calibration, options), folder)
+        fitter = _fitter(folder, tensor, seen, read_structure(graph, tensor)) if adaptive else None
+        feature = store_thresholds(_map_settings(calibration, options, fitter), folder)
         if options.keep_whole:
             shutil.copyfile(model, folder / WHOLE_FILE)
         for key, name in options.task.files:
@@ -157,7 +172,7 @@ def prepare_split(
     return Prepared(out, settings, cut, calibration)
 
 
-def _input_settings(graph: DataGraph, options: PrepareOptions) -> InputSettings:
+def input_settings(graph: DataGraph, options: PrepareOptions) -> InputSettings:
     """The [input] table, from the model's own input where it says enough."""
     kind = graph.type_of(graph.input)
     where = f"{graph.name}: input {graph.input!r}"
@@ -180,33 +195,97 @@ def _input_settings(graph: DataGraph, options: PrepareOptions) -> InputSettings:
     )
 
 
-def _map_settings(calibration: Calibration, options: PrepareOptions) -> MapSettings:
-    """The [[maps]] table of what came out of the backbone."""
+def _with_profile(options: PrepareOptions) -> PrepareOptions:
+    """Mode adaptive is of a profile of its own, and needs to know which quantizers."""
+    adaptive = options.mode == "adaptive"
+    if not adaptive:
+        if options.quantizer is not None:
+            raise SettingsError(f"mode {options.mode!r}: found {options.quantizer}, expected mode 'adaptive' for it")
+        return options
+    profile = options.video.profile
+    if profile not in ("standard", "adaptive"):
+        raise SettingsError(f"profile: found {profile!r}, expected 'adaptive', as mode 'adaptive' has it")
+    choice = options.quantizer or AdaptiveChoice(depth=min(options.bit_depth, 8))
+    return replace(options, quantizer=choice, video=replace(options.video, profile="adaptive"))
+
+
+def _fitter(folder: Path, tensor: str, seen: Sequence[NDArray[np.float32]], structure: Structure) -> Fitter:
+    if any(one.ndim != 4 or one.shape[0] != 1 for one in seen):
+        raise SettingsError(f"tensor {tensor!r}: found shape {_shape(seen[0].shape)}, expected 1xCxHxW")
+    sensitivity = partial(head_sensitivity, folder / HEAD_FILE, tensor, seen)
+    return Fitter(folder, [one[0].transpose(1, 2, 0) for one in seen], structure, sensitivity)
+
+
+def _map_settings(calibration: Calibration, options: PrepareOptions, fitter: Fitter | None) -> MapSettings:
+    """The [[maps]] table of what came out of the backbone.
+
+    :param fitter: in mode adaptive
+    """
     shape = calibration.shape
     if len(shape) != 4 or shape[0] != 1:
         raise SettingsError(f"tensor {calibration.tensor!r}: found shape {_shape(shape)}, expected 1xCxHxW")
     _, channels, height, width = shape
     largest = math.log2(calibration.maximum + 1) if options.mode == "logarithmic" else calibration.maximum
     even = options.video.chroma == "420"
+    packing = options.packing or choose_packing(channels, height, width, even)
+    if fitter is not None and options.quantizer is not None:
+        table = fitter.table(options.quantizer)
+        packing = packing if options.packing else fitter.packing(options.quantizer, packing)
+    else:
+        table = QuantizerSettings(options.mode, options.bit_depth, largest, options.partitions)
     return MapSettings(
         options.feat_type_id,
         calibration.tensor,
         height,
         width,
         channels,
-        QuantizerSettings(options.mode, options.bit_depth, largest, options.partitions),
-        options.packing or choose_packing(channels, height, width, even),
+        table,
+        packing,
     )
 
 
-def _store_thresholds(settings: MapSettings, folder: Path) -> MapSettings:
+def store_thresholds(settings: MapSettings, folder: Path) -> MapSettings:
     """The [[maps]] table with the file of its quantizer's thresholds, which is written; a map of integers has none."""
-    quantizer = quantizer_of(settings)
+    quantizer = quantizer_of(settings, folder)
     if quantizer is None:
         return settings
     name = f"thresholds-{settings.feat_type_id}.npy"
-    digest = write_thresholds(folder / name, quantizer.thresholds)
+    digest = write_thresholds(folder / name, quantizer.thresholds, classes=settings.quantizer.mode == "adaptive")
     return replace(settings, quantizer=replace(settings.quantizer, thresholds=name, thresholds_sha256=digest))
+
+
+def write_variant(
+    out: Path,
+    made: Path,
+    settings: ExtractorSettings,
+    feature: MapSettings,
+    video: VideoSettings,
+    force: bool = False,
+    class_maps: Path | None = None,
+) -> ExtractorSettings:
+    """Write an extractor that differs from one in how its map is coded: whole, or not at all.
+
+    :param made: the other one's folder
+    :param settings: of it; where its name is the folder's, the new one has the new folder's
+    :param class_maps: folder of `feature`'s class map, if it has one
+    :raises SettingsError: something stands in the way, or does not fit
+    """
+    with new_folder(out, force) as folder:
+        old = settings.maps[0].quantizer
+        for file in made.iterdir():
+            if file.name not in (SETTINGS_FILE, old.thresholds, old.class_map):
+                shutil.copyfile(file, folder / file.name)
+        name = feature.quantizer.class_map
+        if name is not None and class_maps is not None:
+            shutil.copyfile(class_maps / name, folder / name)
+        identity = settings.extractor
+        if identity.name == made.name:
+            identity = replace(identity, name=out.absolute().name)
+        final = replace(settings, extractor=identity, maps=(store_thresholds(feature, folder),), video=video)
+        (folder / SETTINGS_FILE).write_text(tomli_w.dumps(final.to_dict()), encoding="utf-8")
+        if ExtractorSettings.load(folder) != final:
+            raise SettingsError(f"{folder / SETTINGS_FILE}: does not read back as it was written")
+    return final
 
 
 def _check_task(graph: DataGraph, options: PrepareOptions) -> None:

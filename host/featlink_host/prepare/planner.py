@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from featlink_codec.errors import SettingsError
+from featlink_codec.errors import EncoderError, SettingsError
 from featlink_codec.extractor import (
     SETTINGS_FILE,
     ExtractorSettings,
@@ -136,7 +136,7 @@ def plan_extractor(
     given = given or feature.packing.order
     names = _order_names(feature, orders, given)
     maps = calibration_maps(folder, settings, source, frames, progress)
-    return plan(feature, settings.video, maps, grids, limits, names, given, progress)
+    return plan(feature, settings.video, maps, grids, limits, names, given, progress, folder)
 
 
 def planned_grids(feature: MapSettings, video: VideoSettings, limits: EncoderLimits) -> list[Grid]:
@@ -179,6 +179,7 @@ def plan(
     orders: Sequence[str] = (),
     given: Order | None = None,
     progress: Progress | None = None,
+    folder: Path | None = None,
 ) -> Plan:
     """Measure grids with the channels in their own order, then orders on the best few of them.
 
@@ -188,14 +189,20 @@ def plan(
     :param grids: the first is what the others are compared with
     :param orders: names, see ORDERS and GIVEN
     :param given: the order named GIVEN
+    :param folder: where the map's class map lies, if it has one
     """
     tell = progress or (lambda stage, done, total: None)
-    every = refresh_every(video, maps)
+    every = refresh_every(video, maps.interval_s)
     rows: list[Measured] = []
+
+    refusals: list[EncoderError] = []
 
     def measure(grid: Grid, name: str, order: Order | None) -> None:
         packing = grid.settings(order)
-        rows.append(_measure(replace(feature, packing=packing), video, maps, grid, name, every))
+        try:
+            rows.append(_measure(replace(feature, packing=packing), video, maps, grid, name, every, folder))
+        except EncoderError as error:  # libx265 refuses some large pictures that no limit rules out
+            refusals.append(error)
 
     stands = grid_of(feature.packing, feature.channels, feature.height, feature.width)
     obstacle = limits.narrowed(X265_LIMITS[video.chroma]).broken_by(stands.width, stands.height)
@@ -203,6 +210,8 @@ def plan(
     for done, grid in enumerate(grids):
         measure(grid, "identity", None)
         tell("grids", done + 1, len(grids))
+    if not rows:
+        raise refusals[0]
     named = [(name, given if name == GIVEN and given else ORDERS[name](maps.levels)) for name in orders]
     # An order that is none, or that another name has found already, is not measured again.
     distinct = {order: name for name, order in reversed(named)}
@@ -229,16 +238,28 @@ def plan(
     )
 
 
-def refresh_every(video: VideoSettings, maps: CalibrationMaps) -> int:
-    """Maps from one refresh to the next in a stream that goes on as these maps do."""
-    step_s = maps.interval_s
+def refresh_every(video: VideoSettings, step_s: float | None) -> int:
+    """Maps from one refresh to the next in a stream that has one every so many seconds (None: one alone)."""
     return max(1, math.ceil(video.refresh_s / step_s - 1e-6)) if step_s else 1
 
 
+def running_mean(refreshes: Sequence[float], following: Sequence[float], every: int) -> float:
+    """Mean bytes of a map in a running stream: one in `every` is a refresh, however many of those measured were."""
+    refresh = fmean(refreshes)
+    rest = fmean(following) if following else refresh
+    return (refresh + (every - 1) * rest) / every
+
+
 def _measure(
-    settings: MapSettings, video: VideoSettings, maps: CalibrationMaps, grid: Grid, order: str, every: int
+    settings: MapSettings,
+    video: VideoSettings,
+    maps: CalibrationMaps,
+    grid: Grid,
+    order: str,
+    every: int,
+    folder: Path | None,
 ) -> Measured:
-    coding = map_coding(settings, video)
+    coding = map_coding(settings, video, folder=folder)
     encoder = MapEncoder(coding, lambda width, height: X265Encoder(x265_settings(video, width, height)))
     refreshes: list[int] = []
     following: list[int] = []
@@ -262,7 +283,6 @@ def _measure(
     finally:
         encoder.close()
     refresh_bytes, following_bytes = fmean(refreshes), fmean(following) if following else None
-    rest = refresh_bytes if following_bytes is None else following_bytes
     return Measured(
         packing=settings.packing,
         grid=grid,
@@ -270,6 +290,6 @@ def _measure(
         refresh_bytes=refresh_bytes,
         following_bytes=following_bytes,
         header_bytes=header_bytes,
-        bytes_per_map=(refresh_bytes + (every - 1) * rest) / every,
+        bytes_per_map=running_mean(refreshes, following, every),
         encode_ms=1e3 * spent_s / at,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import onnx
@@ -81,17 +81,31 @@ def split_model(model_path: Path | str, tensor: str, out_backbone: Path | str, o
 
 def write_halves(graph: DataGraph, cut: Cut, out_backbone: Path, out_head: Path) -> None:
     """Write the two halves of a graph that is in memory already (SettingsError as `split_model`)."""
+    for path, half in zip((out_backbone, out_head), extract_halves(graph, [cut.name]), strict=True):
+        try:
+            onnx.save(half, str(path))
+        except OSError as error:
+            raise SettingsError(f"{path}: {error.strerror or error}") from None
+
+
+def extract_halves(graph: DataGraph, tensors: Sequence[str]) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """What makes some tensors of a network's input, and what makes its outputs of them, both checked.
+
+    :param tensors: that together separate the input from the outputs
+    :raises SettingsError: the network cannot be taken apart there
+    """
     extractor = onnx.utils.Extractor(graph.model)
-    for path, inputs, outputs in ((out_backbone, [graph.input], [cut.name]), (out_head, [cut.name], graph.outputs)):
+    halves = []
+    for inputs, outputs in (([graph.input], list(tensors)), (list(tensors), graph.outputs)):
         try:
             half = extractor.extract_model(inputs, outputs)
             half.producer_name = "featlink"
             onnx.checker.check_model(half, full_check=True)
-            onnx.save(half, str(path))
-        except OSError as error:
-            raise SettingsError(f"{path}: {error.strerror or error}") from None
         except Exception as error:  # onnx raises its own kinds, which no common base tells apart
-            raise SettingsError(f"{graph.name}: cannot be split at {cut.name!r}: {one_line(error)}") from None
+            where = " and ".join(map(repr, tensors))
+            raise SettingsError(f"{graph.name}: cannot be split at {where}: {one_line(error)}") from None
+        halves.append(half)
+    return halves[0], halves[1]
 
 
 def _list(cuts: Iterable[Cut]) -> str:

@@ -11,7 +11,7 @@ from html import escape
 from typing import Any
 
 #: Colours are drawn as these and come out as the page's variables of the same names, so that they follow its scheme.
-_COLOURS = {
+COLOURS = {
     name: f"#0{number:x}0b0c"
     for number, name in enumerate(
         ("ink", "muted", "grid", "paper", "features", "jpeg", "x265", "plain", "stage-a", "stage-b", "stage-c")
@@ -21,21 +21,21 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "featlink",
     "font.size": 10,
-    "axes.edgecolor": _COLOURS["muted"],
-    "axes.labelcolor": _COLOURS["ink"],
+    "axes.edgecolor": COLOURS["muted"],
+    "axes.labelcolor": COLOURS["ink"],
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": _COLOURS["grid"],
+    "grid.color": COLOURS["grid"],
     "grid.linewidth": 0.8,
-    "text.color": _COLOURS["ink"],
+    "text.color": COLOURS["ink"],
     "text.parse_math": False,
-    "xtick.color": _COLOURS["muted"],
-    "ytick.color": _COLOURS["muted"],
-    "xtick.labelcolor": _COLOURS["ink"],
-    "ytick.labelcolor": _COLOURS["ink"],
+    "xtick.color": COLOURS["muted"],
+    "ytick.color": COLOURS["muted"],
+    "xtick.labelcolor": COLOURS["ink"],
+    "ytick.labelcolor": COLOURS["ink"],
     "lines.linewidth": 1.4,
 }
 #: How each kind of method is drawn: colour, marker, width of its line.
@@ -82,7 +82,7 @@ class Bar:
 
 def bytes_plot(series: Sequence[Series], x_label: str, title: str) -> str:
     """Bytes of each picture over time, on a logarithmic axis; SVG."""
-    with _figure(9.2, 4.4) as (figure, svg):
+    with svg_figure(9.2, 4.4) as (figure, svg):
         axes = figure.add_axes((0.1, 0.11, 0.72, 0.86))
         axes.set_yscale("log")
         x265 = 0
@@ -94,7 +94,7 @@ def bytes_plot(series: Sequence[Series], x_label: str, title: str) -> str:
                 dash = _DASHES[x265 % len(_DASHES)]
                 x265 += 1
             lone = marker if len(one.times_s) == 1 else None
-            axes.plot(one.times_s, one.nbytes, color=_COLOURS[colour], linewidth=width, linestyle=dash, marker=lone)
+            axes.plot(one.times_s, one.nbytes, color=COLOURS[colour], linewidth=width, linestyle=dash, marker=lone)
             ends.append((sorted(one.nbytes)[len(one.nbytes) // 2], one.label, colour))
         axes.margins(x=0.01)
         low, high = axes.get_ylim()
@@ -110,7 +110,7 @@ def bytes_plot(series: Sequence[Series], x_label: str, title: str) -> str:
 
 def agreement_plot(points: Sequence[Point], title: str) -> str:
     """Recall and F1 against mean bytes of a picture; SVG."""
-    with _figure(9.2, 4.0) as (figure, svg):
+    with svg_figure(9.2, 4.0) as (figure, svg):
         both = figure.subplots(1, 2, sharey=True)
         figure.subplots_adjust(left=0.06, right=0.98, bottom=0.14, top=0.90, wspace=0.08)
         values = [value for point in points for value in (point.recall, point.f1)]
@@ -127,13 +127,13 @@ def agreement_plot(points: Sequence[Point], title: str) -> str:
             axes.plot(
                 [point.mean_bytes for point in line],
                 [value_of(point) for point in line],
-                color=_COLOURS["x265"],
+                color=COLOURS["x265"],
                 linewidth=1.2,
             )
             for point in points:
                 colour, marker, _ = _KINDS[point.kind]
                 size = 10 if point.kind == "features" else 7
-                axes.plot(point.mean_bytes, value_of(point), marker, color=_COLOURS[colour], markersize=size)
+                axes.plot(point.mean_bytes, value_of(point), marker, color=COLOURS[colour], markersize=size)
             axes.set_ylim(low - (1 - low) * 0.12, 1 + (1 - low) * 0.14)
             _wide(axes, [point.mean_bytes for point in points])
             axes.xaxis.set_major_formatter(_bytes_text)
@@ -144,18 +144,18 @@ def agreement_plot(points: Sequence[Point], title: str) -> str:
 
 def stages_plot(bars: Sequence[Bar], title: str) -> str:
     """Stacked horizontal bars of milliseconds; SVG."""
-    with _figure(9.2, 0.75 + 0.72 * max(len(bars), 1)) as (figure, svg):
+    with svg_figure(9.2, 0.75 + 0.72 * max(len(bars), 1)) as (figure, svg):
         low = 0.52 / figure.get_figheight()
         axes = figure.add_axes((0.17, low, 0.79, 0.97 - low))
         longest = max((sum(ms for _, ms in bar.stages) for bar in bars), default=0) or 1.0
         for row, bar in enumerate(bars):
             left = 0.0
             for number, (name, ms) in enumerate(bar.stages):
-                colour = _COLOURS[("stage-a", "stage-b", "stage-c")[number % 3]]
-                axes.barh(row, ms, left=left, height=0.62, color=colour, edgecolor=_COLOURS["paper"], linewidth=1)
+                colour = COLOURS[("stage-a", "stage-b", "stage-c")[number % 3]]
+                axes.barh(row, ms, left=left, height=0.62, color=colour, edgecolor=COLOURS["paper"], linewidth=1)
                 # 0.0125: about one letter's share of the axis
                 if ms / longest > 0.0135 * (len(name) + 1):
-                    axes.text(left + ms / 2, row, name, ha="center", va="center", fontsize=10, color=_COLOURS["paper"])
+                    axes.text(left + ms / 2, row, name, ha="center", va="center", fontsize=10, color=COLOURS["paper"])
                 left += ms
             axes.text(left + longest * 0.008, row, f"{left:.1f} ms", ha="left", va="center", fontsize=10)
         axes.set_yticks(range(len(bars)), [bar.label for bar in bars])
@@ -197,7 +197,7 @@ def _end_labels(axes: Any, ends: Sequence[tuple[float, str, str]]) -> None:
             places[k] = min(places[k], places[k + 1] - gap)
     for (value, label, colour), place in zip(ordered, places, strict=True):
         here = float(to_axes.transform((1.0, value))[1])
-        axes.plot([1.005, 1.03], [here, place], transform=axes.transAxes, color=_COLOURS[colour], lw=0.8, clip_on=False)
+        axes.plot([1.005, 1.03], [here, place], transform=axes.transAxes, color=COLOURS[colour], lw=0.8, clip_on=False)
         weight = "bold" if colour == "features" else "normal"
         axes.text(1.035, place, label, transform=axes.transAxes, va="center", fontsize=10, fontweight=weight)
 
@@ -233,7 +233,7 @@ def _touch(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 
 
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[tuple[Any, Callable[[str, str], str]]]:
+def svg_figure(width: float, height: float) -> Iterator[tuple[Any, Callable[[str, str], str]]]:
     """A figure in inches, and what makes SVG of it (title, prefix of ids); the library's settings are put back."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -267,7 +267,7 @@ def _inline(svg: str, title: str, prefix: str) -> str:
     rest = re.sub(r"<metadata>.*?</metadata>", "", rest, count=1, flags=re.DOTALL)
     rest = re.sub(r'\bid="', f'id="{prefix}-', rest)
     rest = rest.replace('href="#', f'href="#{prefix}-').replace("url(#", f"url(#{prefix}-")
-    for name, colour in _COLOURS.items():
+    for name, colour in COLOURS.items():
         rest = rest.replace(colour, f"var(--{name})")
     label = escape(title)
     spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'

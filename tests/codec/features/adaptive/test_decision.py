@@ -160,3 +160,30 @@ def test_maps_that_make_no_sense_are_refused():
     broken[0][1, 2, 3] = np.inf
     with pytest.raises(SettingsError, match="the map holds inf, expected finite values"):
         decide_classes(broken, settings(PartitionKind.WHOLE))
+
+
+@pytest.mark.parametrize("distribution", list(Distribution))
+def test_a_given_distribution_is_that_of_every_class(distribution):
+    decision = decide_classes(maps(), settings(PartitionKind.CHANNEL, distribution=distribution, how="literal"))
+    assert {one.distribution for one in decision.classes} == {distribution}
+
+
+def test_bits_go_to_the_channels_that_count():
+    values = maps()
+    weights = np.where(np.arange(SHAPE[2]) < 24, 1.0, 0.0)
+    given = weights[:, None]
+    how = settings(PartitionKind.CHANNEL, classes=2, bits=4, features=("given",))
+    counted = decide_classes(values, how, given=given, weights=weights)
+    assert [one.bit_depth for one in counted.classes] == [6, 2]
+    # One factor for all changes nothing.
+    alike = decide_classes(values, how, given=given, weights=np.full(SHAPE[2], 7.0))
+    plain = decide_classes(values, how, given=given)
+    assert [one.bit_depth for one in alike.classes] == [one.bit_depth for one in plain.classes]
+
+
+@pytest.mark.parametrize("weights", [np.ones(3), np.full(SHAPE[2], -1.0), np.full(SHAPE[2], np.nan)])
+def test_weights_that_do_not_fit_are_refused(weights):
+    with pytest.raises(SettingsError, match=r"weights \[.*\], expected finite numbers from 0, \[48\]"):
+        decide_classes(maps(1), settings(PartitionKind.CHANNEL, bits=4), weights=weights)
+    with pytest.raises(SettingsError, match="weights of channels need classes of channels"):
+        decide_classes(maps(1), settings(PartitionKind.REGION, bits=4), weights=np.ones(SHAPE[2]))

@@ -1,0 +1,173 @@
+"""Options that the commands of `featlink-host prepare` share, and the judge that they ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from featlink_codec.errors import SettingsError
+
+if TYPE_CHECKING:
+    import onnx
+
+    from .prepare.pipeline import PrepareOptions
+    from .prepare.samples import Preprocessing
+    from .prepare.scoring import Judge
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="The whole network, an ONNX file.")]
+ModelOrDemo = Annotated[
+    Path | None, typer.Argument(metavar="[MODEL]", help="The whole network, an ONNX file; left out with --demo.")
+]
+Images = Annotated[
+    Path | None,
+    typer.Option(help="Samples: IDX (.gz), .npz, image, folder of images, or video."),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(help="Right answers, one a sample: IDX (.gz), .npz, or text with an integer a line."),
+]
+Anchors = Annotated[Path | None, typer.Option(help="SSD detector: anchors, .npy of [N, 4].")]
+LabelNames = Annotated[Path | None, typer.Option(help="SSD detector: one `id name` a line.")]
+Scale = Annotated[
+    float | None,
+    typer.Option(help="A sample x becomes x * scale + offset.  [1/255 for pictures and bytes, 1 for floats]"),
+]
+Offset = Annotated[float, typer.Option(help="See --scale.")]
+Colour = Annotated[str, typer.Option(metavar="[rgb|bgr|gray]", help="Samples that the network wants.  [by its input]")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", "--frames", min=1, help="Only so many samples, evenly spread.  [all]")
+]
+Demo = Annotated[bool, typer.Option("--demo", help="The demo's detector, judged on its street clip.")]
+Report = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the step's HTML page and JSON record.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what stands there already.")]
+
+#: Pictures of the demo's clip that its detector is judged on, unless told otherwise.
+DEMO_FRAMES = 64
+
+
+def resolve_model(model: Path | None, demo: bool) -> Path:
+    """The network's file: what was given, or the demo's.
+
+    :raises SettingsError: neither or both, or no such file
+    """
+    if demo:
+        if model is not None:
+            raise SettingsError(f"{model}: --demo brings its own model: leave one of them out")
+        from .demo import demo_model
+
+        return demo_model()
+    if model is None:
+        raise SettingsError("no model: give an ONNX file, or --demo")
+    if not model.is_file():
+        raise SettingsError(f"{model}: no such file")
+    return model
+
+
+def preprocessing_of(scale: float | None = None, offset: float = 0.0, colour: str = "") -> Preprocessing | None:
+    """What --scale, --offset and --colour say; None where nothing was given."""
+    from .prepare.samples import Preprocessing
+
+    if colour not in ("", "rgb", "bgr", "gray"):
+        raise SettingsError(f"--colour: found {colour!r}, expected one of rgb, bgr, gray")
+    if scale is None and offset == 0.0 and not colour:
+        return None
+    return Preprocessing(1 / 255 if scale is None else scale, offset, colour)
+
+
+def detector_options(
+    anchors: Path, label_names: Path, scale: float | None = None, offset: float = 0.0, colour: str = ""
+) -> PrepareOptions:
+    """What an SSD detector's files and preprocessing come to."""
+    from featlink_codec.extractor import SsdDetectorTask
+
+    from .prepare.pipeline import PrepareOptions
+
+    return PrepareOptions(
+        colour=colour or "rgb",
+        scale=1 / 255 if scale is None else scale,
+        offset=offset,
+        task=SsdDetectorTask(anchors=anchors.name, labels=label_names.name),
+        task_files={"anchors": anchors, "labels": label_names},
+    )
+
+
+def judge_if_given(
+    model: Path,
+    *,
+    images: Path | None = None,
+    labels: Path | None = None,
+    anchors: Path | None = None,
+    label_names: Path | None = None,
+    scale: float | None = None,
+    offset: float = 0.0,
+    colour: str = "",
+    limit: int | None = None,
+    demo: bool = False,
+    proto: onnx.ModelProto | None = None,
+) -> Judge | None:
+    """The judge that a command's options ask for: by detections, by labels, else by the outputs; None without images.
+
+    :param model: the uncompressed network
+    :param proto: the same in memory, where it is not as in its file
+    :raises SettingsError: options that do not go together, or files that do not fit
+    """
+    from .prepare.graph import load_model
+    from .prepare.samples import open_samples
+    from .prepare.scoring import demo_judge, detector_judge, labelled_judge, output_judge
+
+    if demo:
+        if images is not None or labels is not None or anchors is not None or label_names is not None:
+            raise SettingsError("--demo brings its own images and labels: leave --images, --labels, --anchors out")
+        return demo_judge(limit or DEMO_FRAMES)
+    if (anchors is None) != (label_names is None):
+        raise SettingsError("an SSD detector needs both --anchors and --label-names")
+    if images is None:
+        if labels is not None:
+            raise SettingsError(f"{labels}: labels without images: give --images too")
+        if anchors is not None:
+            raise SettingsError("a detector without images: give --images too")
+        return None
+    whole = load_model(model) if proto is None else proto
+    if anchors is not None and label_names is not None:
+        if labels is not None:
+            raise SettingsError("--labels: a detector is judged by what the whole network finds: leave --labels out")
+        if not images.exists():
+            raise SettingsError(f"{images}: no images: found no such file or folder")
+        return detector_judge(whole, detector_options(anchors, label_names, scale, offset, colour), images, limit)
+    samples = open_samples(images, labels, whole, preprocessing_of(scale, offset, colour))
+    make = labelled_judge if samples.labelled else output_judge
+    return make(whole, samples, limit)
+
+
+def judge_of(
+    model: Path,
+    *,
+    images: Path | None = None,
+    labels: Path | None = None,
+    anchors: Path | None = None,
+    label_names: Path | None = None,
+    scale: float | None = None,
+    offset: float = 0.0,
+    colour: str = "",
+    limit: int | None = None,
+    demo: bool = False,
+) -> Judge:
+    """The same where the step cannot do without (SettingsError: no images)."""
+    found = judge_if_given(
+        model,
+        images=images,
+        labels=labels,
+        anchors=anchors,
+        label_names=label_names,
+        scale=scale,
+        offset=offset,
+        colour=colour,
+        limit=limit,
+        demo=demo,
+    )
+    if found is None:
+        raise SettingsError("no images: give --images (IDX, .npz, a folder of images, a video), or --demo")
+    return found
