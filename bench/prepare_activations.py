@@ -44,10 +44,10 @@ HOW = Preprocessing(1 / 255 / 0.353, -0.286 / 0.353)
 TRAINING_IMAGES, FRAMES, SCORED_FRAMES, CLIP_FRAMES = 1024, 16, 64, 250
 #: Integer backbones: what is compared.
 BACKBONES = {
-    "power-of-two, as they are": IntegerOptions(fine_tune=False),
-    "activations, as they are": IntegerOptions(scale_steps="activations", fine_tune=False),
-    "free, as they are": IntegerOptions(scale_steps="free", fine_tune=False),
-    "free, full range, as they are": IntegerOptions(scale_steps="free", fine_tune=False, full=True),
+    "power-of-two, not fitted": IntegerOptions(fine_tune=False),
+    "free, not fitted": IntegerOptions(scale_steps="free", fine_tune=False),
+    "free, full range, not fitted": IntegerOptions(scale_steps="free", fine_tune=False, full=True),
+    "power-of-two, not equalized": IntegerOptions(equalize=False),
     "power-of-two": IntegerOptions(),
     "activations": IntegerOptions(scale_steps="activations"),
     "free": IntegerOptions(scale_steps="free"),

@@ -57,6 +57,7 @@ def integer(
         str,
         typer.Option(metavar="[power-of-two|activations|free]", help="Whose steps are powers of two: all, none, ..."),
     ] = "power-of-two",
+    equalize: Annotated[bool, typer.Option(help="Make small channels larger before they share a quantizer.")] = True,
     fine_tune: Annotated[bool, typer.Option(help="Fit weights and biases to the levels, layer by layer.")] = True,
     full: Annotated[bool, typer.Option("--full", help="Weights -127..127: not for x86 with AVX2 and no VNNI.")] = False,
     percent: Annotated[float, typer.Option(help="Of the values that stay, for --method percentile.")] = 99.99,
@@ -97,6 +98,7 @@ def integer(
     options = IntegerOptions(
         method=method,
         scale_steps=steps,
+        equalize=equalize,
         fine_tune=fine_tune,
         full=full,
         percent=percent,

@@ -27,7 +27,7 @@ def explain_drop(found: Sparsified) -> str:
     return (
         f"Below {chosen.threshold:.4g} everything becomes 0: {first.zeros:.1%} zeros become {chosen.zeros:.1%}, "
         f"{first.map_bytes:.0f} bytes a map at {found.coding} become {chosen.map_bytes:.0f} ({change:+.1%}); "
-        f"{chosen.score}, {first.score.value:.4f} with nothing dropped."
+        f"agreement {chosen.score.merit:.4f}, {first.score.merit:.4f} with nothing dropped."
     )
 
 

@@ -60,12 +60,16 @@ def inner_inputs(
 ) -> dict[str, Seen]:
     """Run both networks, and sum up what the layers see; layers that see infinities or no numbers are left out.
 
+    Of layers that follow each other the first one makes good what came before; to those after it the network now is all
+    there is (x is y), or each of them would make the same good once more.
+
     :param before: the network as it was
     :param now: with weights that are quantized so far
     :param uses: of the layers, by their names
     """
     wanted = list(dict.fromkeys(use.data for use in uses.values()))
     runs = [_runner(one, wanted) for one in (before, now)]
+    later = _behind_others(before, set(uses))
     found: dict[str, Seen] = {}
     left: set[str] = set()
     for number, batch in enumerate(batches):
@@ -79,7 +83,8 @@ def inner_inputs(
                 left.add(name)
                 found.pop(name, None)
                 continue
-            part = _sums(old.transpose(1, 0, 2), new.transpose(1, 0, 2))
+            new = new.transpose(1, 0, 2)
+            part = _sums(new if name in later else old.transpose(1, 0, 2), new)
             if name in found:
                 have = found[name]
                 have.moments += part.moments
@@ -102,6 +107,20 @@ def _sums(x: NDArray[np.float32], y: NDArray[np.float32]) -> Seen:
         y.sum(axis=1, dtype=np.float64),
         x.shape[1],
     )
+
+
+def _behind_others(model: onnx.ModelProto, names: set[str]) -> set[str]:
+    """Of some weights: those whose layer works on what another one of them has had a part in."""
+    reached: set[str] = set()
+    found: set[str] = set()
+    for node in model.graph.node:
+        own = names.intersection(node.input)
+        behind = not reached.isdisjoint(node.input)
+        if behind:
+            found |= own
+        if behind or own:
+            reached.update(node.output)
+    return found
 
 
 def _runner(model: onnx.ModelProto, wanted: list[str]) -> ModelRunner:

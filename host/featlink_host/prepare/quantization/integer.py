@@ -19,6 +19,7 @@ from ..graph import Cut, DataGraph
 from ..scoring import Judge, Score
 from ..split import check_cut, extract_halves
 from .affine import Affine
+from .equalize import equalized
 from .folding import folded
 from .golden import Golden, golden
 from .nodes import levels_name
@@ -37,6 +38,7 @@ class IntegerOptions:
 
     :param method: where activations are cut off, see `ranges.RangeOptions`
     :param scale_steps: "power-of-two": exact whatever runs it; "activations": only the activations' are; "free": none
+    :param equalize: small channels are made larger first, see `equalize`
     :param fine_tune: weights and biases are fitted to the levels, layer by layer
     :param full: weights -127..127 instead of the portable -64..63
     :param percent: for method percentile
@@ -46,6 +48,7 @@ class IntegerOptions:
 
     method: str = "mse"
     scale_steps: str = "power-of-two"
+    equalize: bool = True
     fine_tune: bool = True
     full: bool = False
     percent: float = 99.99
@@ -91,6 +94,7 @@ class IntegerBackbone:
     :param tensor: what the levels are called
     :param affine: what they stand for
     :param network: the backbone's quantizers and weights
+    :param factors: of equalized tensors, the largest factor of a channel
     :param tuned: of fine-tuned layers, squared error of their outputs over their squares, before and after
     :param golden: hashes of the levels
     """
@@ -102,6 +106,7 @@ class IntegerBackbone:
     tensor: str
     affine: Affine
     network: QdqNetwork
+    factors: dict[str, float]
     tuned: dict[str, tuple[float, float]]
     golden: Golden
     score: Score | None = field(default=None)
@@ -123,6 +128,7 @@ class IntegerBackbone:
             "weights": {name: list(one.span) for name, one in self.network.weights.items()},
             "largest_sum": max(self.network.sums.values(), default=0),
             "doubts": self.network.doubts,
+            "factors": self.factors,
             "outputs_error": {name: list(one) for name, one in self.tuned.items()},
             "golden": self.golden.figures(),
             "score": self.score.figures() if self.score is not None else None,
@@ -157,6 +163,9 @@ def integer_backbone(
     first_batches, more_batches = _samples(judge, options, batches, tune_batches)
     near, far = extract_halves(graph, [tensor])
     near = folded(near)
+    factors: dict[str, float] = {}
+    if options.equalize:
+        near, factors = equalized(near, first_batches())
     qdq = options.qdq()
     places = find_places(near, qdq.scope, first_input=True, outputs=True)
     seen = observe(near, first_batches(), places.leaders, progress)
@@ -177,7 +186,9 @@ def integer_backbone(
         raise SettingsError(f"levels that should be the same everywhere are not: {_differing(checked)}")
     if progress is not None:
         progress("check", 1, 1)
-    found = IntegerBackbone(cut, whole, backbone, head, levels, network.quantizers[tensor], network, tuned, checked)
+    found = IntegerBackbone(
+        cut, whole, backbone, head, levels, network.quantizers[tensor], network, factors, tuned, checked
+    )
     return replace(found, score=judge.score(whole)) if judge is not None else found
 
 

@@ -228,7 +228,8 @@ class _Writer:
                 return None
         else:
             found = direct(layer, tensor, portable=self.options.portable, exact=self.options.exact_weights)
-            if bias is not None and data is not None and len(bias) == len(found.scales):
+            held = data is not None and data.dtype is not None
+            if bias is not None and data is not None and held and len(bias) == len(found.scales):
                 limit = EXACT_BIAS_LIMIT if self.options.exact_weights else BIAS_LIMIT
                 found = coarser(layer, found, np.abs(bias.astype(np.float64)) / (data.scale * limit), tensor)
         self.weights[layer.name] = found

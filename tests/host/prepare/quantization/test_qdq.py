@@ -221,6 +221,19 @@ def test_sixteen_bits_need_a_newer_opset_and_say_so() -> None:
         made(model, np.ones((1, 2, 4, 4), np.float32), QdqOptions(RangeOptions(bits=16)))
 
 
+@pytest.mark.parametrize("bits", [8, 16, 24, 32])
+def test_weights_keep_their_bits_whatever_the_width_of_the_inputs(bits: int) -> None:
+    """A bias in units of very small steps does not fit in 32 bits: it stays a float."""
+    rng = np.random.default_rng(bits)
+    constants = {"w": rng.normal(0, 1, (3, 2, 1, 1)).astype("f"), "b": np.array([1, -2, 3], "f")}
+    nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Conv", ["r", "w", "b"], ["out"])]
+    x = rng.normal(0, 1, (1, 2, 4, 4)).astype(np.float32)
+    found = made(network(nodes, (1, 2, 4, 4), constants, opset=21), x, QdqOptions(RangeOptions("minmax", bits=bits)))
+    assert np.abs(found.weights["w"].integers).max() >= 63
+    wanted = RUN_SETTINGS[0].open(network(nodes, (1, 2, 4, 4), constants, opset=21)).run(None, {"x": x})[0]
+    assert np.abs(RUN_SETTINGS[0].open(found.model).run(None, {"x": x})[0] - wanted).max() < 0.1
+
+
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 8])
 def test_narrow_weights_are_held_in_int8(bits: int) -> None:
     rng = np.random.default_rng(bits)
