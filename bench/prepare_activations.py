@@ -44,10 +44,11 @@ HOW = Preprocessing(1 / 255 / 0.353, -0.286 / 0.353)
 TRAINING_IMAGES, FRAMES, SCORED_FRAMES, CLIP_FRAMES = 1024, 16, 64, 250
 #: Integer backbones: what is compared.
 BACKBONES = {
-    "power-of-two, not fitted": IntegerOptions(fine_tune=False),
+    "power-of-two, not fitted": IntegerOptions(fine_tune=False, wide_share=1),
     "free, not fitted": IntegerOptions(scale_steps="free", fine_tune=False),
     "free, full range, not fitted": IntegerOptions(scale_steps="free", fine_tune=False, full=True),
-    "power-of-two, not equalized": IntegerOptions(equalize=False),
+    "power-of-two, not equalized": IntegerOptions(equalize=False, wide_share=1),
+    "power-of-two, all 8 bits": IntegerOptions(wide_share=1),
     "power-of-two": IntegerOptions(),
     "activations": IntegerOptions(scale_steps="activations"),
     "free": IntegerOptions(scale_steps="free"),
@@ -141,6 +142,7 @@ def integer(only: str | None) -> dict[str, Any]:
             "scored": _row(short.score(found.whole)),
             "all": _row(whole.score(found.whole)),
             "unseen": _unseen(whole, found.whole),
+            "wide": [name for name, one in found.network.quantizers.items() if one.bits > 8],
             "doubts": len(found.network.doubts),
             "golden": found.golden.figures(),
             "largest_sum": max(found.network.sums.values()),

@@ -57,6 +57,12 @@ def integer(
         str,
         typer.Option(metavar="[power-of-two|activations|free]", help="Whose steps are powers of two: all, none, ..."),
     ] = "power-of-two",
+    wide_share: Annotated[
+        float,
+        typer.Option(
+            help="Tensors with more of the whole loss than this have 12 bits, computed as exact floats.  1: none."
+        ),
+    ] = 0.05,
     equalize: Annotated[bool, typer.Option(help="Make small channels larger before they share a quantizer.")] = True,
     fine_tune: Annotated[bool, typer.Option(help="Fit weights and biases to the levels, layer by layer.")] = True,
     full: Annotated[bool, typer.Option("--full", help="Weights -127..127: not for x86 with AVX2 and no VNNI.")] = False,
@@ -98,6 +104,7 @@ def integer(
     options = IntegerOptions(
         method=method,
         scale_steps=steps,
+        wide_share=wide_share,
         equalize=equalize,
         fine_tune=fine_tune,
         full=full,

@@ -188,14 +188,16 @@ def test_what_does_not_fit_is_told_by_name(given: BuildArguments, tmp_path: Path
 
 def test_limits_come_out_of_a_target(tmp_path: Path) -> None:
     text = '[[encoders]]\nbackend = "v4l2"\n[encoders.limits]\nformats = ["NV12"]\nmin_width = 256\n'
-    (tmp_path / "target.toml").write_text(text)
-    found = target_limits(tmp_path)
+    folder = tmp_path / "board"
+    folder.mkdir()
+    (folder / "target.toml").write_text(text)
+    found = target_limits(folder)
     assert found is not None
     assert (found.name, found.min_width, found.takes("400")) == ("v4l2", 256, False)
     (tmp_path / "limits.toml").write_text('name = "mine"\nformats = ["GREY"]\n')
     assert target_limits(tmp_path / "limits.toml").name == "mine"
-    with pytest.raises(SettingsError, match="there are " + tmp_path.name):
-        target_limits(tmp_path.parent / "missing")
+    with pytest.raises(SettingsError, match="there are board"):
+        target_limits(tmp_path / "missing")
 
 
 def test_pictures_of_arrays_are_those_of_the_arrays(tmp_path: Path) -> None:

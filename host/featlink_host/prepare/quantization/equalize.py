@@ -29,7 +29,7 @@ from .replaced import with_constants
 #: No channel becomes larger than by this.
 LARGEST_FACTOR = 64.0
 #: What a channel keeps free below the end of a Clip, beyond the largest value that was seen.
-HEADROOM = 1.1
+HEADROOM = 1.05
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import onnx
@@ -20,15 +21,21 @@ from ..scoring import Judge, Score
 from ..split import check_cut, extract_halves
 from .affine import Affine
 from .equalize import equalized
-from .folding import folded
+from .folding import LEAST_OPSET, WIDE_OPSET, folded
 from .golden import Golden, golden
+from .harm import harms
+from .histograms import ValuesSeen
 from .nodes import levels_name
 from .places import find_places
 from .qdq import QdqNetwork, QdqOptions, insert_qdq
-from .ranges import RangeOptions, observe
+from .ranges import RangeOptions, observe, quantizer_for, quantizers_for
 from .tuning import tuned_qdq
 from .weights import WeightOptions
 
+#: Levels of tensors that lose most with 8: with int8 weights, sums of hundreds of them are exact as float32.
+WIDE_BITS = 12
+#: Batches that the cost of a quantizer is measured with.
+HARM_BATCHES = 4
 Batches = Callable[[], Iterable[Mapping[str, NDArray[Any]]]]
 
 
@@ -38,6 +45,8 @@ class IntegerOptions:
 
     :param method: where activations are cut off, see `ranges.RangeOptions`
     :param scale_steps: "power-of-two": exact whatever runs it; "activations": only the activations' are; "free": none
+    :param wide_share: tensors that cost more than this share of what all 8-bit quantizers cost have `WIDE_BITS`; what
+        works on them is computed as float32, exactly while sums stay below 2^24. 1: none. Only with power-of-two steps
     :param equalize: small channels are made larger first, see `equalize`
     :param fine_tune: weights and biases are fitted to the levels, layer by layer
     :param full: weights -127..127 instead of the portable -64..63
@@ -48,6 +57,7 @@ class IntegerOptions:
 
     method: str = "mse"
     scale_steps: str = "power-of-two"
+    wide_share: float = 0.05
     equalize: bool = True
     fine_tune: bool = True
     full: bool = False
@@ -60,6 +70,8 @@ class IntegerOptions:
             raise SettingsError(
                 f"scale_steps: found {self.scale_steps!r}, expected one of power-of-two, activations, free"
             )
+        if not 0 < self.wide_share <= 1:
+            raise SettingsError(f"wide_share: found {self.wide_share:g}, expected above 0 and at most 1")
         if self.samples < 1 or self.tune_samples < 1:
             raise SettingsError(f"found {self.samples} and {self.tune_samples} samples, expected at least 1")
         self.qdq()
@@ -123,7 +135,8 @@ class IntegerBackbone:
             "step": self.affine.scale,
             "zero_point": self.affine.zero_point,
             "quantizers": {
-                name: {"step": one.scale, "zero_point": one.zero_point} for name, one in self.network.quantizers.items()
+                name: {"step": one.scale, "zero_point": one.zero_point, "bits": one.bits}
+                for name, one in self.network.quantizers.items()
             },
             "weights": {name: list(one.span) for name, one in self.network.weights.items()},
             "largest_sum": max(self.network.sums.values(), default=0),
@@ -162,13 +175,16 @@ def integer_backbone(
         raise SettingsError(f"tensor {tensor!r}: found {cut.dtype or 'no known type'}, expected float32")
     first_batches, more_batches = _samples(judge, options, batches, tune_batches)
     near, far = extract_halves(graph, [tensor])
-    near = folded(near)
+    wide = options.wide_share < 1 and options.scale_steps == "power-of-two"
+    near = folded(near, WIDE_OPSET if wide else LEAST_OPSET)
     factors: dict[str, float] = {}
     if options.equalize:
         near, factors = equalized(near, first_batches())
     qdq = options.qdq()
     places = find_places(near, qdq.scope, first_input=True, outputs=True)
     seen = observe(near, first_batches(), places.leaders, progress)
+    if wide:
+        qdq = replace(qdq, overrides=_widened(near, seen, qdq, tensor, options, more_batches))
     tuned: dict[str, tuple[float, float]] = {}
     if options.fine_tune:
         network, tuned = tuned_qdq(near, options.weights(), seen, more_batches, qdq, progress)
@@ -201,6 +217,22 @@ def _samples(
         raise SettingsError("no images: integers need some to be calibrated with")
     own = judge
     return lambda: own.batches(options.samples), tune_batches or (lambda: own.batches(options.tune_samples))
+
+
+def _widened(
+    near: onnx.ModelProto,
+    seen: Mapping[str, ValuesSeen],
+    qdq: QdqOptions,
+    tensor: str,
+    options: IntegerOptions,
+    batches: Batches,
+) -> dict[str, Affine]:
+    """Quantizers of more bits for the tensors that need them; the map itself stays 8 bits."""
+    narrow = quantizers_for(seen, qdq.ranges)
+    costs = harms(near, narrow, islice(batches(), HARM_BATCHES))
+    least = options.wide_share * sum(costs.values())
+    more = replace(qdq.ranges, method="minmax", bits=WIDE_BITS)
+    return {name: quantizer_for(seen[name], more) for name, cost in costs.items() if cost > least and name != tensor}
 
 
 def _joined(near: onnx.ModelProto, far: onnx.ModelProto) -> onnx.ModelProto:

@@ -77,7 +77,7 @@ def write_golden(path: Path, found: IntegerBackbone) -> None:
     """The hashes, and what the inputs are made with, as JSON."""
     given = found.network.quantizers[found.backbone.graph.input[0].name]
     text = {
-        "input": {"step": given.scale, "zero_point": given.zero_point},
+        "input": {"step": given.scale, "zero_point": given.zero_point, "bits": given.bits},
         "tensor": found.tensor,
         **found.golden.figures(),
     }
@@ -91,7 +91,8 @@ def check_golden(backbone: Path, golden_file: Path) -> Golden:
     """
     found = parse_json(read_text(golden_file), golden_file, "golden hashes")
     try:
-        affine = Affine(float(found["input"]["step"]), int(found["input"]["zero_point"]))
+        given = found["input"]
+        affine = Affine(float(given["step"]), int(given["zero_point"]), int(given["bits"]))
         wanted = tuple(found["sha256"])
     except (KeyError, TypeError, ValueError):
         raise SettingsError(f"{golden_file}: no golden hashes") from None

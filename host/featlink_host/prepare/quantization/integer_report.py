@@ -31,9 +31,9 @@ def integer_page(name: str, found: IntegerBackbone) -> str:
         ),
         Table(
             "Activations",
-            ("tensor", "step", "zero point", "from", "to", "step is a power of two"),
+            ("tensor", "bits", "step", "zero point", "from", "to", "step is a power of two"),
             [
-                [tensor, one.scale, one.zero_point, one.low, one.high, one.exact]
+                [tensor, one.bits, one.scale, one.zero_point, one.low, one.high, one.exact]
                 for tensor, one in found.network.quantizers.items()
             ],
         ),
