@@ -23,11 +23,12 @@ from featlink_codec.extractor import ExtractorSettings
 from featlink_codec.video.clip import open_source
 from featlink_host.demo import RELU_TENSOR, demo_model, demo_options, demo_source_clip
 from featlink_host.prepare.build_maps import keep_maps
+from featlink_host.prepare.kept_judge import KeptJudge
 from featlink_host.prepare.pipeline import prepare_split
 from featlink_host.prepare.planner import refresh_every
 from featlink_host.prepare.record import plain
 from featlink_host.prepare.sparsify import drop_below, undropped
-from featlink_host.prepare.sparsify_points import HeadJudge, MapBench
+from featlink_host.prepare.sparsify_points import MapBench, head_judge
 
 QP = 16
 #: Levels of 255 from which on values are kept; a level is 6 / 255 here.
@@ -60,12 +61,12 @@ def curve(scratch: Path, frames: int) -> dict[str, Any]:
     base = undropped(folder, feature)
     maps = keep_maps(scratch / "maps.npy", folder, settings, clip, frames)
     every = refresh_every(settings.video, maps.interval_s)
-    judge = HeadJudge(folder, settings, maps)
+    head, judge = folder / settings.models.head, KeptJudge(head_judge(folder, settings, maps), scratch)
     lossless = replace(settings.video, lossless=True, qp=None, crf=None)
     points = []
     for level in LEVELS:
         threshold = float(base[level - 1]) if level else 0.0
-        bench = MapBench(maps, judge, feature, settings.video, every, [("lossless", lossless)])
+        bench = MapBench(maps, head, judge, feature, settings.video, every, [("lossless", lossless)])
         points.append(bench.measure(threshold, drop_below(base, threshold)).figures() | {"level": level})
         sys.stderr.write(f"{json.dumps(plain(points[-1]))}\n")
     return {

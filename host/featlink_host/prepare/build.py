@@ -28,6 +28,7 @@ from .build_search import Target, build_kinds, search, with_qps
 from .calibrate import Calibration, Progress, calibrate
 from .folder import check_free
 from .graph import load_model
+from .kept_judge import KeptJudge
 from .orders import MAX_SIMILARITY_CHANNELS, ORDERS
 from .pipeline import PrepareOptions, input_settings, prepare_split, write_variant
 from .planner import Plan, plan, planned_grids, refresh_every
@@ -174,6 +175,7 @@ def build(
     settings, stream_bytes, calibration = _carry_backbone(folder, prepared.settings, clip, options, progress)
     kinds = build_kinds(options.modes, options.depths, calibration.minimum < 0)
     judge = judge_for(reference or model, clip, options, labels)
+    kept = KeptJudge(judge, work)
     maps = keep_maps(work / _MAPS, folder, settings, clip, options.frames, progress)
     feature = settings.maps[0]
     levels = maps.levels(feature, folder)
@@ -187,7 +189,7 @@ def build(
     head = folder / settings.models.head
     fitter = Fitter(work, fit_maps(maps), read_structure(open_graph(model), options.tensor),
                     lambda: channel_sensitivity(head, feature.tensor, maps.values))  # fmt: skip
-    bench = Bench(maps, head, judge, feature, settings.video, maximum, every, fps, fitter)
+    bench = Bench(maps, head, kept, feature, settings.video, maximum, every, fps, fitter)
 
     def measure(way: Way) -> CodedPoint:
         known = notes.get(f"point {way}")
@@ -196,10 +198,10 @@ def build(
             notes.put(f"point {way}", known)
         return point_of(known)
 
-    uncoded = judge.score_of(bench.uncoded())
+    uncoded = kept.score_of(bench.uncoded())
     chosen, points = search(options.target, measure, with_qps(kinds), lambda done, total: tell("settings", done, total))
     rivals = measure_rivals(
-        options.crfs, reference or model, judge, clip, options.frames, settings, maps, every, fps, notes, progress
+        options.crfs, reference or model, kept, clip, options.frames, settings, maps, every, fps, notes, progress
     )
     if watch is not None:
         watch(judge, bench, chosen)

@@ -20,6 +20,7 @@ from featlink_codec.video.clip import Clip, Picture
 
 from .calibrate import Progress, spread
 from .calibration_maps import MAX_SAMPLES, CalibrationMaps, interval_of, runs_of
+from .samples import Batch
 from .scoring_runs import ModelRunner
 
 #: Maps that adaptive quantizers are fitted to at most.
@@ -78,6 +79,25 @@ def fit_maps(maps: KeptMaps, places: Sequence[int] | None = None) -> list[NDArra
     """
     some = range(len(maps.values)) if places is None else places
     return [maps.values[some[at]].transpose(1, 2, 0) for at in spread(len(some), FIT_MAPS)]
+
+
+class MapSamples:
+    """Kept maps as a head's samples, see `Samples`.
+
+    :param tensor: name of the head's input
+    """
+
+    labelled = False
+
+    def __init__(self, maps: KeptMaps, tensor: str) -> None:
+        self._values, self._tensor = maps.values, tensor
+        self.count = len(maps.values)
+
+    def batches(self, size: int, limit: int | None = None) -> Iterator[Batch]:
+        """In order, `size` at a time."""
+        places = spread(self.count, self.count if limit is None else limit)
+        for first in range(0, len(places), size):
+            yield Batch({self._tensor: self._values[places[first : first + size]]}, None, first)
 
 
 def chosen_pictures(clip: Clip, frames: int) -> Iterator[tuple[int, Picture]]:

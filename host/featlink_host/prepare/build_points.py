@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from math import log2
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from featlink_codec.errors import FeatlinkError, SettingsError
+from featlink_codec.errors import SettingsError
 from featlink_codec.extractor import MapSettings, PackingSettings, QuantizerSettings, VideoSettings
-from featlink_codec.extractor.coding import map_coding, x265_settings
-from featlink_codec.features.map_decoder import MapDecoder
-from featlink_codec.features.map_encoder import MapEncoder
-from featlink_codec.features.map_target import Wanted
-from featlink_codec.video.decoder import HevcDecoder
-from featlink_codec.video.x265 import X265Encoder
+from featlink_codec.extractor.coding import map_coding
 
 from .build_maps import KeptMaps
-from .planner import running_mean
+from .coded_maps import CodedSize, decoded_maps, head_runner, mean_bytes
 from .quantizer_fits import AdaptiveChoice, Fitter
 from .score import Score, score_of_figures
 from .scoring_runs import ModelRunner, Runner
-
-Tensor = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -140,15 +131,6 @@ class RunJudge(Protocol):
         """How good is what a run makes of all samples in order."""
 
 
-class CodedSize(NamedTuple):
-    """Of one map."""
-
-    nbytes: int
-    refresh: bool
-    #: of nbytes
-    header: int
-
-
 class Bench:
     """Tries ways on the same maps.
 
@@ -186,55 +168,19 @@ class Bench:
 
     def point(self, way: Way, sizes: Sequence[CodedSize], score: Score) -> CodedPoint:
         """Of what its maps took."""
-        refreshes = [one.nbytes for one in sizes if one.refresh]
-        following = [one.nbytes for one in sizes if not one.refresh]
-        nbytes = running_mean(refreshes, following, self.every)
+        nbytes = mean_bytes(sizes, self.every)
         return CodedPoint(way, nbytes, nbytes * 8 * self.fps / 1e3, score)
 
-    def runner(self, way: Way, sizes: list[CodedSize] | None = None) -> Any:
+    def runner(self, way: Way, sizes: list[CodedSize] | None = None) -> Runner:
         """What a judge scores: it gives the outputs for its next pictures, whatever their inputs.
 
         :param sizes: takes those of each map
         """
-        coded = self._coded(way, [] if sizes is None else sizes)
-
-        def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            count = len(next(iter(inputs.values())))
-            tensors = list(islice(coded, count))
-            if len(tensors) != count:
-                raise FeatlinkError(f"{count} pictures, but {len(tensors)} maps of them")
-            return self._head({self.feature.tensor: np.concatenate(tensors)})
-
-        return run
-
-    def uncoded(self) -> Any:
-        """The same with the maps as they are."""
-        maps = iter(self.maps.values)
-
-        def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            count = len(next(iter(inputs.values())))
-            return self._head({self.feature.tensor: np.stack([next(maps) for _ in range(count)])})
-
-        return run
-
-    def _coded(self, way: Way, sizes: list[CodedSize]) -> Iterator[Tensor]:
         feature, video = way.settings(self.feature, self.video, self.largest, None, self.fitter)
         folder = None if self.fitter is None else self.fitter.folder
-        encoder = MapEncoder(
-            map_coding(feature, video, folder=folder),
-            lambda width, height: X265Encoder(x265_settings(video, width, height)),
-        )
-        wanted = Wanted(levels=False, tensor="float32")
-        decoder = MapDecoder(video.level_scaling, HevcDecoder, False, wanted)
-        try:
-            times = self.maps.stream_times(video.refresh_s)
-            for one, time_s in zip(self.maps.values, times, strict=True):
-                (coded,) = encoder.encode(one.transpose(1, 2, 0), time_s)
-                head, units = bytes(coded.header), coded.access_units
-                sizes.append(CodedSize(len(head) + len(units), coded.refresh, len(head)))
-                decoded = decoder.decode(coded.header, 0, units, 0, 0, None, time_s)
-                assert decoded.tensor is not None
-                yield decoded.tensor.copy()
-        finally:
-            encoder.close()
-            decoder.close()
+        maps = decoded_maps(self.maps, map_coding(feature, video, folder=folder), video, sizes)
+        return head_runner(self._head, self.feature.tensor, maps)
+
+    def uncoded(self) -> Runner:
+        """The same with the maps as they are."""
+        return head_runner(self._head, self.feature.tensor, (one[None] for one in self.maps.values))

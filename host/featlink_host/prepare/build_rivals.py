@@ -20,10 +20,10 @@ from featlink_codec.video.clip import Clip
 from ..model.notes import Notes
 from ..report.rivals import X265Rival
 from .build_maps import KeptMaps, chosen_pictures
+from .build_points import RunJudge
 from .calibrate import Progress
 from .planner import running_mean
 from .score import Score, score_of_figures
-from .scoring import Judge
 from .scoring_runs import ModelRunner
 
 Tensor = NDArray[Any]
@@ -53,7 +53,7 @@ def rival_of(figures: Mapping[str, Any]) -> RivalPoint:
 def measure_rivals(
     crfs: Sequence[float],
     model: Path,
-    judge: Judge,
+    judge: RunJudge,
     clip: Clip,
     frames: int,
     settings: ExtractorSettings,
@@ -85,7 +85,7 @@ def measure_rivals(
 def measure_rival(
     crf: float,
     whole: ModelRunner,
-    judge: Judge,
+    judge: RunJudge,
     clip: Clip,
     frames: int,
     size: InputSettings,

@@ -17,12 +17,13 @@ from featlink_codec.video.clip import Clip
 
 from ..model.notes import Notes
 from .build_maps import KeptMaps, fit_maps, keep_maps
-from .build_points import Bench, CodedPoint, CodedSize, Way, point_of
+from .build_points import Bench, CodedPoint, Way, point_of
 from .calibrate import Calibration, Progress
+from .coded_maps import CodedSize
+from .kept_judge import KeptJudge
 from .pipeline import PrepareOptions, prepare_split
 from .planner import refresh_every
 from .quantizer_fits import AdaptiveChoice, Fitter
-from .quantizer_judge import KeptJudge
 from .quantizer_sensitivity import channel_sensitivity
 from .score import Score
 from .split import open_graph

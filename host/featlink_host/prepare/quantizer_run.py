@@ -15,9 +15,9 @@ from ..model.notes import Notes
 from .build_points import Way
 from .build_search import Target, explore, missed
 from .calibrate import Progress
+from .kept_judge import KeptJudge
 from .pipeline import PrepareOptions, input_settings, write_variant
 from .quantizer_cut import CutBench, QuantizerPoint, open_cut
-from .quantizer_judge import KeptJudge
 from .quantizer_ways import BITS, compared_ways
 from .samples import ClipSamples
 from .score import Score

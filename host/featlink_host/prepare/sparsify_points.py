@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from featlink_codec.extractor import ExtractorSettings, MapSettings, SsdDetectorTask, VideoSettings
-from featlink_codec.extractor.coding import map_coding, x265_settings
-from featlink_codec.features.map_decoder import MapDecoder
-from featlink_codec.features.map_encoder import MapEncoder
-from featlink_codec.features.map_target import Wanted
+from featlink_codec.extractor.coding import map_coding
+from featlink_codec.features.map_coding import MapCoding
 from featlink_codec.features.quantizers import as_levels
-from featlink_codec.video.decoder import HevcDecoder
-from featlink_codec.video.x265 import X265Encoder
 
-from ..detector import Agreement, Detection, SsdDetector, agreement
-from .build_maps import KeptMaps
-from .planner import running_mean
-from .scoring import Score
-from .scoring_runs import Distortion, ModelRunner
+from ..detector import SsdDetector
+from .build_maps import KeptMaps, MapSamples
+from .build_points import RunJudge
+from .coded_maps import CodedSize, coded_sizes, decoded_maps, head_runner, mean_bytes
+from .scoring import DetectorJudge, Judge, Score, output_judge
+from .scoring_runs import ModelRunner
 from .zero_runs import ZeroRuns, entropy_coded_size, zeroth_order_bytes
-
-Tensor = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -58,47 +54,30 @@ class DropPoint:
         return {**asdict(self), "score": self.score.figures()}
 
 
-class HeadJudge:
-    """Scores the head on maps, against itself on the maps as they were: by detections, or by its outputs.
+def head_judge(folder: Path, settings: ExtractorSettings, maps: KeptMaps) -> Judge:
+    """Judges the head by itself on the maps as they were: by detections, or by its outputs.
 
     :param folder: the extractor
     """
+    detector = SsdDetector.from_extractor(folder, settings) if isinstance(settings.task, SsdDetectorTask) else None
+    return judge_of_head(folder / settings.models.head, detector, maps, settings.maps[0].tensor)
 
-    def __init__(self, folder: Path, settings: ExtractorSettings, maps: KeptMaps) -> None:
-        self._head = ModelRunner(folder / settings.models.head)
-        self._tensor = settings.maps[0].tensor
-        self._maps = maps
-        self._detector: SsdDetector | None = None
-        if isinstance(settings.task, SsdDetectorTask):
-            self._detector = SsdDetector.from_extractor(folder, settings)
 
-    def score(self, tensors: Iterator[Tensor]) -> Score:
-        """:param tensors: float32 [1, C, H, W] each, as many as there are maps."""
-        distortion, found, seen = Distortion(), Agreement(), 0
-        for values, tensor in zip(self._maps.values, tensors, strict=True):
-            wanted, outputs = self._head({self._tensor: values[None]}), self._head({self._tensor: tensor})
-            distortion.add(wanted, outputs)
-            if self._detector is not None:
-                least = self._detector.task.score_threshold
-                found += agreement(self._objects(wanted), self._objects(outputs), least)
-            seen += 1
-        if self._detector is None:
-            return Score("outputs", max(0.0, 1 - distortion.value), None, None, distortion.value, seen)
-        recall, precision = found.recall, found.precision
-        f1 = 2 * recall * precision / (recall + precision) if recall + precision else 0.0
-        counted = found.matched + found.missed
-        return Score("detections", recall, precision, f1, distortion.value, seen, counted)
+def judge_of_head(head: onnx.ModelProto | Path, detector: SsdDetector | None, maps: KeptMaps, tensor: str) -> Judge:
+    """The same of its parts.
 
-    def _objects(self, outputs: dict[str, Tensor]) -> list[Detection]:
-        assert self._detector is not None
-        task = self._detector.task
-        return self._detector(outputs[task.boxes_output].astype("f4"), outputs[task.logits_output].astype("f4"))
+    :param tensor: name of the head's input
+    """
+    samples = MapSamples(maps, tensor)
+    return output_judge(head, samples) if detector is None else DetectorJudge(head, detector, samples)
 
 
 class MapBench:
     """Tries thresholds on the same maps.
 
     :param maps: values as the backbone gives them
+    :param head: of the extractor
+    :param judge: of the head on these maps, see `head_judge`
     :param feature: the [[maps]] table
     :param video: the stream's own coding
     :param every: maps from refresh to refresh in a running stream
@@ -109,7 +88,8 @@ class MapBench:
     def __init__(
         self,
         maps: KeptMaps,
-        judge: HeadJudge,
+        head: Path,
+        judge: RunJudge,
         feature: MapSettings,
         video: VideoSettings,
         every: int,
@@ -118,6 +98,7 @@ class MapBench:
     ) -> None:
         self.maps, self._judge, self._feature, self._video = maps, judge, feature, video
         self._every, self._also = every, tuple(also)
+        self._head = ModelRunner(head)
         self._code = ZeroRuns(feature.quantizer.bit_depth, run_bits)
 
     @property
@@ -140,42 +121,15 @@ class MapBench:
             runs.append(self._code.size(len(self._code.pairs(levels)[0])))
             after.append(entropy_coded_size(self._code, levels))
             entropy.append(zeroth_order_bytes(levels))
-        sizes: list[tuple[int, bool]] = []
-        score = self._judge.score(self._coded(self._video, thresholds, sizes))
-        also = {}
-        for name, video in self._also:
-            others: list[tuple[int, bool]] = []
-            for _ in self._coded(video, thresholds, others, decode=False):
-                pass
-            also[name] = self._mean(others)
-        return DropPoint(
-            threshold, fmean(zeros), self._mean(sizes), score, fmean(runs), fmean(after), fmean(entropy), also
-        )  # fmt: skip
+        sizes: list[CodedSize] = []
+        maps = decoded_maps(self.maps, self._coding_by(self._video, thresholds), self._video, sizes)
+        score = self._judge.score_of(head_runner(self._head, self._feature.tensor, maps))
+        also = {
+            name: mean_bytes(coded_sizes(self.maps, self._coding_by(video, thresholds), video), self._every)
+            for name, video in self._also
+        }
+        mean = mean_bytes(sizes, self._every)
+        return DropPoint(threshold, fmean(zeros), mean, score, fmean(runs), fmean(after), fmean(entropy), also)
 
-    def _mean(self, sizes: Sequence[tuple[int, bool]]) -> float:
-        refreshes = [size for size, refresh in sizes if refresh]
-        return running_mean(refreshes, [size for size, refresh in sizes if not refresh], self._every)
-
-    def _coded(
-        self, video: VideoSettings, thresholds: NDArray[np.float32], sizes: list[tuple[int, bool]], decode: bool = True
-    ) -> Iterator[Tensor]:
-        """The maps as the head gets them, empty without decoding; bytes of each, and whether it was a refresh."""
-        coding = map_coding(self._feature, video, thresholds)
-        encoder = MapEncoder(coding, lambda width, height: X265Encoder(x265_settings(video, width, height)))
-        wanted = Wanted(levels=False, tensor="float32")
-        decoder = MapDecoder(video.level_scaling, HevcDecoder, False, wanted)
-        try:
-            times = self.maps.stream_times(video.refresh_s)
-            for one, time_s in zip(self.maps.values, times, strict=True):
-                (coded,) = encoder.encode(one.transpose(1, 2, 0), time_s)
-                head, units = bytes(coded.header), coded.access_units
-                sizes.append((len(head) + len(units), coded.refresh))
-                if not decode:
-                    yield np.empty(0, np.float32)
-                    continue
-                decoded = decoder.decode(coded.header, 0, units, 0, 0, None, time_s)
-                assert decoded.tensor is not None
-                yield decoded.tensor.copy()
-        finally:
-            encoder.close()
-            decoder.close()
+    def _coding_by(self, video: VideoSettings, thresholds: NDArray[np.float32]) -> MapCoding:
+        return map_coding(self._feature, video, thresholds)

@@ -12,9 +12,10 @@ from featlink_codec.video.clip import Clip
 
 from .build_maps import keep_maps
 from .calibrate import Progress
+from .kept_judge import KeptJudge
 from .planner import refresh_every
 from .sparsify import Sparsified, SparsifyOptions, one_map, sparsify, undropped
-from .sparsify_points import HeadJudge, MapBench
+from .sparsify_points import MapBench, head_judge
 
 
 def sparsify_extractor(
@@ -44,5 +45,6 @@ def sparsify_extractor(
         maps = keep_maps(Path(scratch) / "maps.npy", folder, settings, source, options.frames, progress)
         # Only the times count for how often a refresh comes.
         every = refresh_every(video, maps.interval_s)
-        bench = MapBench(maps, HeadJudge(folder, settings, maps), feature, video, every, also)
+        judge = KeptJudge(head_judge(folder, settings, maps), Path(scratch))
+        bench = MapBench(maps, folder / settings.models.head, judge, feature, video, every, also)
         return feature, sparsify(bench, base, options, progress)

@@ -21,10 +21,10 @@ from featlink_codec.video.clip import open_source
 from featlink_host.prepare import quantizer_run
 from featlink_host.prepare.build_points import CodedPoint, Way, point_of
 from featlink_host.prepare.build_search import Target
+from featlink_host.prepare.kept_judge import KeptJudge
 from featlink_host.prepare.pipeline import PrepareOptions, prepare_split
 from featlink_host.prepare.quantizer_cut import CutBench, places_of, run_parts
 from featlink_host.prepare.quantizer_fits import AdaptiveChoice, Fitter, class_order
-from featlink_host.prepare.quantizer_judge import KeptJudge
 from featlink_host.prepare.quantizer_report import frontier, quantizers_page
 from featlink_host.prepare.quantizer_run import QuantizerOptions, compare_quantizers
 from featlink_host.prepare.quantizer_sensitivity import channel_sensitivity

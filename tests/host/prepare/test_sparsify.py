@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx.parser
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,9 @@ from featlink_codec.video.clip import open_source
 from featlink_host.cli import app
 from featlink_host.detector import SsdDetector
 from featlink_host.prepare.build_maps import KeptMaps
+from featlink_host.prepare.coded_maps import head_runner
+from featlink_host.prepare.scoring import Score
+from featlink_host.prepare.scoring_runs import ModelRunner
 from featlink_host.prepare.sparsify import (
     SparsifyOptions,
     apply_thresholds,
@@ -27,7 +31,7 @@ from featlink_host.prepare.sparsify import (
     threshold_of_sparsity,
     undropped,
 )
-from featlink_host.prepare.sparsify_points import HeadJudge
+from featlink_host.prepare.sparsify_points import judge_of_head
 from featlink_host.prepare.sparsify_run import sparsify_extractor
 
 QUANTIZERS = [UniformQuantizer(6.0, 8), UniformQuantizer(1.0, 2), LogQuantizer(3.5, 8), UniformQuantizer(6.0, 16)]
@@ -137,25 +141,40 @@ def test_a_detector_is_judged_by_what_its_head_found_on_the_maps_as_they_were() 
     anchors = np.float32([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]])
     values = np.float32([4, 4, -4, -4]).reshape(4, 1, 1, 1)
 
-    def head(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        logits = np.full((1, 2, 2), -9, np.float32)
-        logits[0, 0, 1] = inputs["map"].reshape(-1)[0]
-        return {"boxes": np.zeros((1, 2, 4), np.float32), "logits": logits}
+    maps = KeptMaps(values, (0.0, 1.0, 2.0, 3.0), (4,))
+    task = SsdDetectorTask(anchors="a", labels="l", boxes_output="boxes", logits_output="logits")
+    judge = judge_of_head(one_object_head(), SsdDetector(anchors, {1: "thing"}, task), maps, "map")
 
-    judge = HeadJudge.__new__(HeadJudge)
-    judge.__dict__ |= {
-        "_head": head,
-        "_tensor": "map",
-        "_maps": KeptMaps(values, (0.0, 1.0, 2.0, 3.0), (4,)),
-        "_detector": SsdDetector(anchors, {1: "thing"}, SsdDetectorTask(anchors="a", labels="l")),
-    }
-    same = judge.score(iter(values[:, None]))
+    def score(tensors: np.ndarray) -> Score:
+        return judge.score_of(head_runner(ModelRunner(one_object_head()), "map", iter(tensors)))
+
+    same = score(values[:, None])
     assert (same.kind, same.value, same.precision, same.distortion, same.counted) == ("detections", 1, 1, 0, 2)
     # One of two is lost, and one is found that is not there.
-    other = judge.score(iter(np.float32([4, -4, 4, -4]).reshape(4, 1, 1, 1, 1)))
+    other = score(np.float32([4, -4, 4, -4]).reshape(4, 1, 1, 1, 1))
     assert (other.value, other.precision, other.f1, other.samples) == (0.5, 0.5, 0.5, 4)
-    with pytest.raises(ValueError, match="shorter"):
-        judge.score(iter(values[:3, None]))
+    with pytest.raises(FeatlinkError, match="4 pictures, but 3 maps"):
+        score(values[:3, None])
+
+
+def one_object_head() -> onnx.ModelProto:
+    """map [n, 1, 1, 1] -> boxes [n, 2, 4] of zeros, logits [n, 2, 2] of -9 but one, which is the map's number."""
+    return onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        head (float[n, 1, 1, 1] map) => (float[n, 2, 4] boxes, float[n, 2, 2] logits)
+        <int64[3] number = {-1, 1, 1}, float[1, 1, 4] none = {0, 0, 0, 0}, float[1, 1, 1] nine = {9},
+         int64[3] two = {1, 2, 1}>
+        {
+            one = Reshape(map, number)
+            zero = Sub(one, one)
+            low = Sub(zero, nine)
+            first = Concat <axis = 2> (low, one)
+            second = Concat <axis = 2> (low, low)
+            logits = Concat <axis = 1> (first, second)
+            box = Add(zero, none)
+            boxes = Tile(box, two)
+        }
+    """)
 
 
 def test_applying_writes_thresholds_and_nothing_else(extractor: Path) -> None:
