@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from .prepare_options import AsJson, Force, Report
+from .prepare_options import AsJson, Force, Report, tell
 from .progress_bar import ProgressBar
 
 
@@ -102,8 +99,4 @@ def distill(
             "distill", package_version(), files.digests(), plain(given), figures, {out.name: sha256_of(out)}
         )
         write_step(report, record, student_page(out.name, found.architecture, figures))
-    if as_json:
-        sys.stdout.write(json.dumps({"model": str(out), **figures}) + "\n")
-        return
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"{out}: {explain_student(figures)}", markup=False)
+    tell({"model": str(out), **figures}, [f"{out}: {explain_student(figures)}"], as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,15 +22,17 @@ from .prepare_options import (
     ModelOrDemo,
     Offset,
     Report,
+    SampleOptions,
     Scale,
-    judge_if_given,
     resolve_model,
 )
-from .prepare_prune_cli import Calibration, CurvePoints, FitImages, Keep, Out, Refit, check_free, tell
-from .progress_bar import ProgressBar
+from .prepare_trial_options import Calibration, CurvePoints, FitImages, Keep, Out, Refit, Trials, check_free
 
 if TYPE_CHECKING:
-    from .prepare.pruning.trials import Changed
+    import onnx
+
+    from .prepare.pruning.trials import Changed, Progress
+    from .prepare.scoring import Judge
 
 
 def factorize(
@@ -83,10 +85,8 @@ def factorize(
     """
     from .prepare.factorization.step import Factorized, FactorOptions
     from .prepare.factorization.step import factorize as run
-    from .prepare.graph import load_model
     from .prepare.page import Table
-    from .prepare.pruning.trials import around, page_of, summary, try_out
-    from .prepare.pruning.trials import keep as write
+    from .prepare.pruning.trials import around
 
     if (energy is not None) + bool(rank) + (budget_macs is not None) != 1:
         raise SettingsError("expected one of --energy, --rank and --budget-macs")
@@ -94,43 +94,23 @@ def factorize(
     path = resolve_model(model, demo)
     check_free(out, path, force)
     options = FactorOptions(energy, ranks, budget_macs, data_aware, refit, spatial, tuple(keep or ()), calibration)
-    samples: dict[str, Any] = {"anchors": anchors, "label_names": label_names, "scale": scale, "offset": offset}
-    samples["colour"] = colour
-    judge = judge_if_given(path, images=images, labels=labels, limit=limit, demo=demo, **samples)
-    fitting = judge if fit_images is None else judge_if_given(path, images=fit_images, limit=calibration, **samples)
-    proto = load_model(path)
     what = "energy" if energy is not None else "rank" if ranks is not None else "budget_macs"
     value = float(energy or budget_macs or (ranks if isinstance(ranks, int) else 0))
-    with ProgressBar() as bar:
+    given = SampleOptions(images, labels, anchors, label_names, scale, offset, colour, limit, demo)
+    trials = Trials("factorize", "Factorization", what, path, out, options, given, fit_images, calibration)
 
-        def step(strength: float) -> Changed:
-            if what == "rank":
-                return run(proto, fitting, options, bar)
-            changed: Any = {what: strength}
-            return run(proto, fitting, replace(options, **changed), bar)
+    def change(proto: onnx.ModelProto, fitting: Judge | None, strength: float, progress: Progress) -> Changed:
+        changed: Any = {} if what == "rank" else {what: strength}
+        return run(proto, fitting, replace(options, **changed), progress)
 
-        wanted = report is not None and curve and what != "rank"
-        others = around(value, budget=True) if wanted else (value,)
-        key = ("factorize", options, images, fit_images, limit)
-        tried = try_out(proto, judge, step, value, others, out.with_name(f"{out.name}.search"), key, bar)
+    wanted = report is not None and curve and what != "rank"
+    tried, fitted = trials.run(change, value, around(value, budget=True) if wanted else (value,))
     found = tried.chosen
     assert isinstance(found, Factorized)
     rows = [(name, v, u, t, lost, t * (u + v) / (u * v)) for name, (v, u, t, lost) in found.ranks.items()]
     columns = ("layer", "outputs v", "inputs u", "rank t", "energy lost", "cost t(u+v)/uv")
-    method = ["Energy: variance of outputs." if data_aware and fitting else "Energy: squares of the singular values."]
-    left = dict(found.whole)
-    if found.refit is not None:
-        left.update((f"{name} (refit)", why) for name, why in found.refit.left.items())
-        method.append(f"{len(found.refit.fitted)} layers were fitted anew on {calibration} samples at most.")
-    layers = Table("Layers", columns, rows)
-    page = page_of(f"Factorization of {path.name}", what.replace("_", " "), tried, layers, left, method)
-    inputs = {
-        "model": path,
-        **({"images": images} if images else {}),
-        **({"fit_images": fit_images} if fit_images else {}),
-    }
-    record = {**asdict(options), **samples, "limit": limit, "demo": demo}
-    tell(write(out, report, tried, "factorize", inputs, record, page), summary(tried, out), as_json)
+    method = ["Energy: variance of outputs." if data_aware and fitted else "Energy: squares of the singular values."]
+    trials.finish(tried, Table("Layers", columns, rows), found.whole, found.refit, method, report, as_json)
 
 
 def _ranks(given: list[str]) -> int | dict[str, int] | None:

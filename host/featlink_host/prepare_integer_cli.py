@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from .prepare_options import (
     Anchors,
@@ -23,11 +20,17 @@ from .prepare_options import (
     ModelOrDemo,
     Offset,
     Report,
+    SampleOptions,
     Scale,
+    check_new,
     judge_of,
     resolve_model,
+    tell,
 )
 from .progress_bar import ProgressBar
+
+if TYPE_CHECKING:
+    from .prepare.quantization.integer import IntegerBackbone
 
 
 def integer(
@@ -87,7 +90,7 @@ def integer(
     from .prepare.quantization.integer import IntegerOptions, integer_backbone
     from .prepare.quantization.integer_extractor import integer_extractor
     from .prepare.quantization.integer_report import integer_page
-    from .prepare.record import StepRecord, digest_of, package_version, plain, write_step
+    from .prepare.record import plain, record_of, write_step
 
     path = resolve_model(model, demo)
     if not tensor:
@@ -98,9 +101,7 @@ def integer(
         tensor = RELU_TENSOR
     if (extractor is None) != (into is None):
         raise SettingsError("--extractor and --into go together")
-    for file in (out, head):
-        if file is not None and file.exists() and not force:
-            raise SettingsError(f"{file}: is there already; --force replaces it")
+    check_new((out, head), force)
     options = IntegerOptions(
         method=method,
         scale_steps=steps,
@@ -112,50 +113,33 @@ def integer(
         samples=samples,
         tune_samples=tune_samples,
     )
-    judge = judge_of(
-        path,
-        images=images,
-        labels=labels,
-        anchors=anchors,
-        label_names=label_names,
-        scale=scale,
-        offset=offset,
-        colour=colour,
-        limit=limit,
-        demo=demo,
-    )
+    judge = judge_of(path, SampleOptions(images, labels, anchors, label_names, scale, offset, colour, limit, demo))
     with ProgressBar() as bar:
         found = integer_backbone(load_model(path), tensor, judge, options, bar)
     write_whole(out, found.backbone.SerializeToString())
-    outputs = {"backbone": digest_of(out)}
     if head is not None:
         write_whole(head, found.head.SerializeToString())
-        outputs["head"] = digest_of(head)
     if extractor is not None and into is not None:
         integer_extractor(extractor, found, into, force=force)
     figures = plain(found.figures())
     if report is not None:
-        given = {"model": path, **({"images": images} if images is not None else {})}
-        record = StepRecord(
-            "integer",
-            package_version(),
-            {name: digest_of(one) for name, one in given.items()},
-            plain(
-                {**vars(options), "tensor": tensor, "scale": scale, "offset": offset, "colour": colour, "demo": demo}
-            ),
-            figures,
-            outputs,
-        )
+        used = {**vars(options), "tensor": tensor, "scale": scale, "offset": offset, "colour": colour, "demo": demo}
+        files = {"model": path, "images": images}
+        record = record_of("integer", files, used, figures, {"backbone": out, "head": head})
         write_step(report, record, integer_page(path.name, found))
-    if as_json:
-        sys.stdout.write(json.dumps(figures) + "\n")
-        return
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{out}: {found.tensor}, uint8, step {found.affine.scale:g}; {found.score}", markup=False)
-    console.print(f"golden hashes hold with {len(found.golden.equal)} settings of onnxruntime", markup=False)
-    for name, (most, part) in found.golden.differing.items():
-        console.print(f"  not with {name}: up to {most} levels apart, {part:.3%} of them", markup=False)
-    for doubt in found.network.doubts[:5]:
-        console.print(f"  {doubt}", markup=False)
-    if len(found.network.doubts) > 5:
-        console.print(f"  ... and {len(found.network.doubts) - 5} more, see --json", markup=False)
+    tell(figures, _lines(out, found), as_json)
+
+
+def _lines(out: Path, found: IntegerBackbone) -> list[str]:
+    """What the command tells."""
+    doubts = found.network.doubts
+    return [
+        f"{out}: {found.tensor}, uint8, step {found.affine.scale:g}; {found.score}",
+        f"golden hashes hold with {len(found.golden.equal)} settings of onnxruntime",
+        *(
+            f"  not with {name}: up to {most} levels apart, {part:.3%} of them"
+            for name, (most, part) in found.golden.differing.items()
+        ),
+        *(f"  {doubt}" for doubt in doubts[:5]),
+        *([f"  ... and {len(doubts) - 5} more, see --json"] if len(doubts) > 5 else []),
+    ]

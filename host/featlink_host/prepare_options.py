@@ -1,11 +1,16 @@
-"""Options that the commands of `featlink-host prepare` share, and the judge that they ask for."""
+"""What the commands of `featlink-host prepare` share: options, the judge that they ask for, how results are told."""
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from featlink_codec.errors import SettingsError
 
@@ -94,20 +99,22 @@ def detector_options(
     )
 
 
-def judge_if_given(
-    model: Path,
-    *,
-    images: Path | None = None,
-    labels: Path | None = None,
-    anchors: Path | None = None,
-    label_names: Path | None = None,
-    scale: float | None = None,
-    offset: float = 0.0,
-    colour: str = "",
-    limit: int | None = None,
-    demo: bool = False,
-    proto: onnx.ModelProto | None = None,
-) -> Judge | None:
+@dataclass(frozen=True)
+class SampleOptions:
+    """What a command's options say about samples; see the types above."""
+
+    images: Path | None = None
+    labels: Path | None = None
+    anchors: Path | None = None
+    label_names: Path | None = None
+    scale: float | None = None
+    offset: float = 0.0
+    colour: str = ""
+    limit: int | None = None
+    demo: bool = False
+
+
+def judge_if_given(model: Path, given: SampleOptions, proto: onnx.ModelProto | None = None) -> Judge | None:
     """The judge that a command's options ask for: by detections, by labels, else by the outputs; None without images.
 
     :param model: the uncompressed network
@@ -118,10 +125,12 @@ def judge_if_given(
     from .prepare.samples import open_samples
     from .prepare.scoring import demo_judge, detector_judge, labelled_judge, output_judge
 
-    if demo:
+    images, labels, anchors, label_names = given.images, given.labels, given.anchors, given.label_names
+    scale, offset, colour = given.scale, given.offset, given.colour
+    if given.demo:
         if images is not None or labels is not None or anchors is not None or label_names is not None:
             raise SettingsError("--demo brings its own images and labels: leave --images, --labels, --anchors out")
-        return demo_judge(limit or DEMO_FRAMES)
+        return demo_judge(given.limit or DEMO_FRAMES)
     if (anchors is None) != (label_names is None):
         raise SettingsError("an SSD detector needs both --anchors and --label-names")
     if images is None:
@@ -136,38 +145,33 @@ def judge_if_given(
             raise SettingsError("--labels: a detector is judged by what the whole network finds: leave --labels out")
         if not images.exists():
             raise SettingsError(f"{images}: no images: found no such file or folder")
-        return detector_judge(whole, detector_options(anchors, label_names, scale, offset, colour), images, limit)
+        options = detector_options(anchors, label_names, scale, offset, colour)
+        return detector_judge(whole, options, images, given.limit)
     samples = open_samples(images, labels, whole, preprocessing_of(scale, offset, colour))
     make = labelled_judge if samples.labelled else output_judge
-    return make(whole, samples, limit)
+    return make(whole, samples, given.limit)
 
 
-def judge_of(
-    model: Path,
-    *,
-    images: Path | None = None,
-    labels: Path | None = None,
-    anchors: Path | None = None,
-    label_names: Path | None = None,
-    scale: float | None = None,
-    offset: float = 0.0,
-    colour: str = "",
-    limit: int | None = None,
-    demo: bool = False,
-) -> Judge:
+def judge_of(model: Path, given: SampleOptions) -> Judge:
     """The same where the step cannot do without (SettingsError: no images)."""
-    found = judge_if_given(
-        model,
-        images=images,
-        labels=labels,
-        anchors=anchors,
-        label_names=label_names,
-        scale=scale,
-        offset=offset,
-        colour=colour,
-        limit=limit,
-        demo=demo,
-    )
+    found = judge_if_given(model, given)
     if found is None:
         raise SettingsError("no images: give --images (IDX, .npz, a folder of images, a video), or --demo")
     return found
+
+
+def check_new(files: Iterable[Path | None], force: bool) -> None:
+    """SettingsError: one of the files that a command is to write is there."""
+    for file in files:
+        if file is not None and file.exists() and not force:
+            raise SettingsError(f"{file}: is there already; --force replaces it")
+
+
+def tell(figures: Mapping[str, Any], lines: Iterable[str], as_json: bool) -> None:
+    """Print what came of a step: its figures as JSON, or lines for a reader."""
+    if as_json:
+        sys.stdout.write(json.dumps(figures) + "\n")
+        return
+    console = Console(soft_wrap=True, highlight=False)
+    for line in lines:
+        console.print(line, markup=False)

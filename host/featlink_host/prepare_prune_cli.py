@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from featlink_codec.errors import SettingsError
 
@@ -26,29 +22,17 @@ from .prepare_options import (
     ModelOrDemo,
     Offset,
     Report,
+    SampleOptions,
     Scale,
-    judge_if_given,
     resolve_model,
 )
-from .progress_bar import ProgressBar
+from .prepare_trial_options import Calibration, CurvePoints, FitImages, Keep, Out, Refit, Trials, check_free
 
 if TYPE_CHECKING:
-    from .prepare.page import Table
-    from .prepare.pruning.trials import Changed
+    import onnx
 
-Out = Annotated[Path, typer.Option("--out", "-o", help="The changed network, an ONNX file: whole, or not at all.")]
-FitImages = Annotated[
-    Path | None,
-    typer.Option(help="Samples to fit with, so that --images are only for the score.  [--images]"),
-]
-Calibration = Annotated[int, typer.Option(min=1, help="Samples to fit with, evenly spread.")]
-Refit = Annotated[
-    bool, typer.Option("--refit/--no-refit", help="Fit the layers behind anew by least squares on the images.")
-]
-Keep = Annotated[list[str] | None, typer.Option(metavar="LAYER", help="Leave a layer whole; may be given again.")]
-CurvePoints = Annotated[
-    bool, typer.Option("--curve/--no-curve", help="With --report: also half as strong and stronger, for the plots.")
-]
+    from .prepare.pruning.trials import Changed, Progress
+    from .prepare.scoring import Judge
 
 
 def prune(
@@ -105,18 +89,16 @@ def prune(
     least squares to put out what they did before (--refit), layer by layer.
     Fit and judge on different images: --fit-images.
     """
-    from .prepare.graph import load_model
     from .prepare.page import Table
     from .prepare.pruning.structured import ChannelOptions, PrunedChannels, prune_channels
-    from .prepare.pruning.trials import around, page_of, summary, try_out
-    from .prepare.pruning.trials import keep as write
+    from .prepare.pruning.trials import around
     from .prepare.pruning.unstructured import PrunedWeights, WeightOptions, prune_weights
 
     asked = {"sparsity": sparsity, "channels": channels, "budget_macs": budget_macs}
-    given = [name for name, value in asked.items() if value is not None]
-    if len(given) != 1:
+    named = [name for name, value in asked.items() if value is not None]
+    if len(named) != 1:
         raise SettingsError("expected one of --sparsity, --channels and --budget-macs")
-    what = given[0]
+    what = named[0]
     value = asked[what]
     assert value is not None
     path = resolve_model(model, demo)
@@ -127,22 +109,17 @@ def prune(
         options = WeightOptions(sparsity, scope, **common)
     else:
         options = ChannelOptions(channels, budget_macs, importance, multiple=multiple, most=most, **common)
-    samples: dict[str, Any] = {"anchors": anchors, "label_names": label_names, "scale": scale, "offset": offset}
-    samples["colour"] = colour
-    judge = judge_if_given(path, images=images, labels=labels, limit=limit, demo=demo, **samples)
-    fitting = judge if fit_images is None else judge_if_given(path, images=fit_images, limit=calibration, **samples)
-    proto = load_model(path)
-    with ProgressBar() as bar:
+    given = SampleOptions(images, labels, anchors, label_names, scale, offset, colour, limit, demo)
+    trials = Trials("prune", "Pruning", what, path, out, options, given, fit_images, calibration)
 
-        def step(strength: float) -> Changed:
-            if isinstance(options, WeightOptions):
-                return prune_weights(proto, fitting, replace(options, sparsity=strength), bar)
-            changed: Any = {what: strength}
-            return prune_channels(proto, fitting, replace(options, **changed), bar)
+    def change(proto: onnx.ModelProto, fitting: Judge | None, strength: float, progress: Progress) -> Changed:
+        if isinstance(options, WeightOptions):
+            return prune_weights(proto, fitting, replace(options, sparsity=strength), progress)
+        changed: Any = {what: strength}
+        return prune_channels(proto, fitting, replace(options, **changed), progress)
 
-        others = around(value, what == "budget_macs") if report is not None and curve else (value,)
-        key = ("prune", options, images, fit_images, limit)
-        tried = try_out(proto, judge, step, value, others, out.with_name(f"{out.name}.search"), key, bar)
+    others = around(value, what == "budget_macs") if report is not None and curve else (value,)
+    tried, _ = trials.run(change, value, others)
     found = tried.chosen
     if isinstance(found, PrunedChannels):
         rows: list[tuple[object, ...]] = [
@@ -150,7 +127,7 @@ def prune(
             for one in found.layers
         ]
         layers: Table = Table("Layers", ("layer", "operator", "weights", "now", "MACs", "now "), rows)
-        left = dict(found.whole)
+        whole = found.whole
         method = [
             f"Importance: {found.importance}. Channels that are tied by sums and depthwise convolutions go together.",
             "Before the refit the outputs differ from those of the network with these channels zero by "
@@ -163,34 +140,8 @@ def prune(
         layers = Table(
             "Layers", ("layer", "weights", "zero", "share"), [(n, s, z, z / s) for n, (s, z) in found.layers.items()]
         )
-        left, method = {}, [f"The smallest weights are zero, {scope} threshold."]
-    if found.refit is not None:
-        left.update((f"{name} (refit)", why) for name, why in found.refit.left.items())
-        method.append(f"{len(found.refit.fitted)} layers were fitted anew on {calibration} samples at most.")
-    page = page_of(f"Pruning of {path.name}", what.replace("_", " "), tried, layers, left, method)
-    inputs = {
-        "model": path,
-        **({"images": images} if images else {}),
-        **({"fit_images": fit_images} if fit_images else {}),
-    }
-    record = {**asdict(options), **samples, "limit": limit, "demo": demo}
-    tell(write(out, report, tried, "prune", inputs, record, page), summary(tried, out), as_json)
-
-
-def check_free(out: Path, model: Path, force: bool) -> None:
-    """SettingsError: a file stands there already, or it is the network itself."""
-    if out.exists() and (not force or out.resolve() == model.resolve()):
-        raise SettingsError(f"{out}: stands there already: --force replaces it, unless it is the network itself")
-
-
-def tell(figures: dict[str, Any], lines: list[str], as_json: bool) -> None:
-    """Print what came of a step."""
-    if as_json:
-        sys.stdout.write(json.dumps(figures) + "\n")
-        return
-    console = Console(soft_wrap=True, highlight=False)
-    for line in lines:
-        console.print(line, markup=False)
+        whole, method = {}, [f"The smallest weights are zero, {scope} threshold."]
+    trials.finish(tried, layers, whole, found.refit, method, report, as_json)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from .prepare_options import (
     Anchors,
@@ -23,10 +20,13 @@ from .prepare_options import (
     ModelOrDemo,
     Offset,
     Report,
+    SampleOptions,
     Scale,
+    check_new,
     judge_if_given,
     preprocessing_of,
     resolve_model,
+    tell,
 )
 from .progress_bar import ProgressBar
 
@@ -88,7 +88,6 @@ def quantize(
     those that it is fine-tuned with, --tune-images, are others; labels are for
     --images alone.
     """
-    from featlink_codec.errors import SettingsError
     from featlink_codec.files import write_whole
 
     from .prepare.graph import load_model
@@ -96,14 +95,12 @@ def quantize(
     from .prepare.quantization.step import quantize as run_quantize
     from .prepare.quantization.step_report import quantize_page
     from .prepare.quantization.weights import WeightOptions
-    from .prepare.record import StepRecord, digest_of, package_version, plain, write_step
+    from .prepare.record import plain, record_of, write_step
     from .prepare.samples import open_samples
     from .prepare.scoring import output_judge
 
     path = resolve_model(model, demo)
-    for file in (out, stream):
-        if file is not None and file.exists() and not force:
-            raise SettingsError(f"{file}: is there already; --force replaces it")
+    check_new((out, stream), force)
     options = QuantizeOptions(
         WeightOptions(
             bits=weights,
@@ -121,47 +118,24 @@ def quantize(
         sweep=sweep,
     )
     judge = judge_if_given(
-        path,
-        images=images,
-        labels=labels,
-        anchors=anchors,
-        label_names=label_names,
-        scale=scale,
-        offset=offset,
-        colour=colour,
-        limit=limit,
-        demo=demo,
+        path, SampleOptions(images, labels, anchors, label_names, scale, offset, colour, limit, demo)
     )
     proto, tuning = load_model(path), None
     if tune_images is not None:
         tuning = output_judge(proto, open_samples(tune_images, None, proto, preprocessing_of(scale, offset, colour)))
     with ProgressBar() as bar:
         found = run_quantize(proto, judge, options, bar, tuning)
-    outputs = {}
-    for name, file, data in (("model", out, found.model.SerializeToString()), ("stream", stream, found.stream.data)):
+    for file, data in ((out, found.model.SerializeToString()), (stream, found.stream.data)):
         if file is not None:
             write_whole(file, data)
-            outputs[name] = digest_of(file)
     figures = plain(found.figures())
     if report is not None:
         files = {"model": path, "images": images, "labels": labels, "tune_images": tune_images}
-        given = {name: file for name, file in files.items() if file is not None}
-        used = {**vars(options), "weights": options.weights.figures()}
-        record = StepRecord(
-            "quantize",
-            package_version(),
-            {name: digest_of(one) for name, one in given.items()},
-            plain({**used, "scale": scale, "offset": offset, "colour": colour, "limit": limit, "demo": demo}),
-            figures,
-            outputs,
-        )
+        used = {**vars(options), "weights": options.weights.figures(), "scale": scale, "offset": offset,
+                "colour": colour, "limit": limit, "demo": demo}  # fmt: skip
+        record = record_of("quantize", files, used, figures, {"model": out, "stream": stream})
         write_step(report, record, quantize_page(path.name, found))
-    if as_json:
-        sys.stdout.write(json.dumps(figures) + "\n")
-        return
-    console = Console(highlight=False, soft_wrap=True)
-    for line in lines(figures):
-        console.print(line, markup=False)
+    tell(figures, lines(figures), as_json)
 
 
 def lines(figures: dict[str, object]) -> list[str]:

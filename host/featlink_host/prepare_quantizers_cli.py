@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from featlink_codec.errors import SettingsError
 
-from .prepare_options import Anchors, AsJson, Colour, Demo, Force, LabelNames, ModelOrDemo, Offset, Report, Scale
+from .prepare_options import Anchors, AsJson, Colour, Demo, Force, LabelNames, ModelOrDemo, Offset, Report, Scale, tell
 from .progress_bar import ProgressBar
 
 if TYPE_CHECKING:
     from .prepare.pipeline import PrepareOptions
-    from .prepare.quantizer_run import Quantized
 
 Source = Annotated[Path | None, typer.Option(help="Pictures: video, image, or folder of images.")]
 Kbps = Annotated[float | None, typer.Option(help="Most kilobits a second: the best agreement within it.")]
@@ -118,7 +114,7 @@ def quantizers(
     if report is not None:
         write_step(report, record, page)
     shutil.rmtree(work, ignore_errors=True)
-    _tell(found, as_json)
+    tell(plain(found.figures()), [found.reason], as_json)
 
 
 def _inputs(
@@ -160,12 +156,3 @@ def _bits(text: str) -> tuple[int, ...]:
         return tuple(dict.fromkeys(int(one) for one in text.split(",")))
     except ValueError:
         raise SettingsError(f"--bits: found {text!r}, expected numbers with commas between") from None
-
-
-def _tell(found: Quantized, as_json: bool) -> None:
-    from .prepare.record import plain
-
-    if as_json:
-        sys.stdout.write(json.dumps(plain(found.figures())) + "\n")
-        return
-    Console(soft_wrap=True, highlight=False).print(found.reason, markup=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,6 +20,7 @@ from .prepare_options import (
     ModelOrDemo,
     Offset,
     Report,
+    SampleOptions,
     Scale,
     judge_if_given,
     resolve_model,
@@ -73,7 +73,7 @@ def survey(
     `prepare cuts` is the quick list, without running anything.
     """
     from .prepare.graph import load_model
-    from .prepare.record import StepRecord, digest_of, package_version, plain, write_step
+    from .prepare.record import plain, record_of, write_step
     from .prepare.shapes import parse_shape
     from .prepare.survey import SurveyOptions
     from .prepare.survey import survey as run_survey
@@ -94,31 +94,13 @@ def survey(
         from .prepare.shapes import fix_shapes
 
         proto = fix_shapes(proto, options.fixed_shapes)
-    judge = judge_if_given(
-        path,
-        proto=proto,
-        images=images,
-        labels=labels,
-        anchors=anchors,
-        label_names=label_names,
-        scale=scale,
-        offset=offset,
-        colour=colour,
-        limit=limit,
-        demo=demo,
-    )
+    given = SampleOptions(images, labels, anchors, label_names, scale, offset, colour, limit, demo)
+    judge = judge_if_given(path, given, proto)
     with ProgressBar() as bar:
         found = run_survey(proto, judge, options, bar)
     if report is not None:
-        given = {"model": path, **({"images": images} if images is not None else {})}
-        record = StepRecord(
-            "survey",
-            package_version(),
-            {name: digest_of(Path(one)) for name, one in given.items()},
-            plain({**vars(options), "scale": scale, "offset": offset, "colour": colour, "demo": demo}),
-            plain(found.figures()),
-            {},
-        )
+        used = {**vars(options), "scale": scale, "offset": offset, "colour": colour, "demo": demo}
+        record = record_of("survey", {"model": path, "images": images}, used, found.figures(), {})
         write_step(report, record, survey_page(path.name, found))
     if as_json:
         sys.stdout.write(json.dumps(plain(found.figures())) + "\n")

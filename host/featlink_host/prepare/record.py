@@ -44,6 +44,23 @@ class StepRecord:
         return step_key(self.step, self.inputs, self.options)
 
 
+def record_of(
+    step: str,
+    inputs: Mapping[str, Path | None],
+    options: Mapping[str, Any],
+    figures: Mapping[str, Any],
+    outputs: Mapping[str, Path | None],
+) -> StepRecord:
+    """The record of a step that was just done, its files by name; those that are None were not there.
+
+    :raises SettingsError: a file cannot be read
+    """
+    read, written = (
+        {name: digest_of(file) for name, file in files.items() if file is not None} for files in (inputs, outputs)
+    )
+    return StepRecord(step, package_version(), read, plain(options), plain(figures), written)
+
+
 def step_key(step: str, inputs: Mapping[str, str], options: Mapping[str, Any]) -> str:
     """A hash of what a step's result follows from, the package's version among it."""
     text = json.dumps([step, package_version(), dict(inputs), plain(options)], sort_keys=True)

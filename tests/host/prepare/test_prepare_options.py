@@ -9,7 +9,7 @@ import pytest
 from onnx_models import FMNIST
 
 from featlink_codec.errors import SettingsError
-from featlink_host.prepare_options import judge_if_given, judge_of, preprocessing_of, resolve_model
+from featlink_host.prepare_options import SampleOptions, judge_if_given, judge_of, preprocessing_of, resolve_model
 
 
 @pytest.fixture
@@ -20,21 +20,21 @@ def images(tmp_path: Path) -> Path:
 
 def test_labels_make_accuracy_and_none_make_outputs(tmp_path: Path, images: Path) -> None:
     (tmp_path / "l.txt").write_text("1\n2\n")
-    assert judge_of(FMNIST, images=images).kind == "outputs"
-    assert judge_of(FMNIST, images=images, labels=tmp_path / "l.txt", limit=1).samples == 1
-    assert judge_of(FMNIST, images=images, labels=tmp_path / "l.txt").kind == "accuracy"
-    assert judge_if_given(FMNIST) is None
+    assert judge_of(FMNIST, SampleOptions(images=images)).kind == "outputs"
+    assert judge_of(FMNIST, SampleOptions(images=images, labels=tmp_path / "l.txt", limit=1)).samples == 1
+    assert judge_of(FMNIST, SampleOptions(images=images, labels=tmp_path / "l.txt")).kind == "accuracy"
+    assert judge_if_given(FMNIST, SampleOptions()) is None
 
 
 def test_what_does_not_go_together_is_told(tmp_path: Path, images: Path) -> None:
     with pytest.raises(SettingsError, match="no images: give --images"):
-        judge_of(FMNIST)
+        judge_of(FMNIST, SampleOptions())
     with pytest.raises(SettingsError, match="labels without images"):
-        judge_of(FMNIST, labels=tmp_path)
+        judge_of(FMNIST, SampleOptions(labels=tmp_path))
     with pytest.raises(SettingsError, match="both --anchors and --label-names"):
-        judge_of(FMNIST, images=images, anchors=tmp_path)
+        judge_of(FMNIST, SampleOptions(images=images, anchors=tmp_path))
     with pytest.raises(SettingsError, match="leave --images"):
-        judge_of(FMNIST, images=images, demo=True)
+        judge_of(FMNIST, SampleOptions(images=images, demo=True))
     with pytest.raises(SettingsError, match="--colour: found 'pink'"):
         preprocessing_of(colour="pink")
     with pytest.raises(SettingsError, match="no model"):

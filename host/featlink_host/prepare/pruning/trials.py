@@ -15,7 +15,7 @@ from featlink_codec.files import write_whole
 from ...model.notes import Notes, key_of
 from ..curves import Curve, curves_plot
 from ..page import Plot, Section, Table, Text, render_page
-from ..record import StepRecord, digest_of, package_version, plain, write_step
+from ..record import plain, record_of, write_step
 from ..scoring import Judge
 from .sizes import QP, Size
 
@@ -195,7 +195,7 @@ def keep(
     report: Path | None,
     tried: Tried,
     step: str,
-    inputs: Mapping[str, Path],
+    inputs: Mapping[str, Path | None],
     options: dict[str, Any],
     page: str,
 ) -> dict[str, Any]:
@@ -207,9 +207,7 @@ def keep(
     trials = [vars(one) for one in tried.trials]
     figures: dict[str, Any] = plain({**tried.chosen.figures(), "trials": trials, "chosen": tried.at})
     if report is not None:
-        given = {name: digest_of(path) for name, path in inputs.items()}
-        record = StepRecord(step, package_version(), given, plain(options), figures, {"model": digest_of(out)})
-        write_step(report, record, page)
+        write_step(report, record_of(step, inputs, options, figures, {"model": out}), page)
     return {"out": str(out), **figures}
 
 
