@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import mmap
+import multiprocessing
 from collections.abc import Callable, Iterator
 from itertools import product
 
@@ -18,6 +19,19 @@ ROOM = (1 << 16, 1 << 16, 1 << 16, _core.MEMORY)
 TYPES = ("u8", "i8", "u16", "i16", "f16", "f32")
 DTYPES = dict(zip(TYPES, ("uint8", "int8", "uint16", "int16", "float16", "float32"), strict=True))
 PROT_NONE = 0
+
+
+def outcome(function, *arguments) -> int:
+    """The exit code of a child that calls it: -SIGSEGV for a fault."""
+    child = multiprocessing.get_context("fork").Process(target=function, args=arguments)
+    child.start()
+    try:
+        child.join(200)
+        assert child.exitcode is not None, "not ready after 200 s"
+        return child.exitcode
+    finally:
+        child.kill()
+        child.join()
 
 
 class Arena:

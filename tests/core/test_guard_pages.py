@@ -6,26 +6,12 @@ In a process of its own: a fault ends it, and is a failed test here.
 from __future__ import annotations
 
 import mmap
-import multiprocessing
 import signal
 
 import pytest
 from core import guarded
 
 from featlink_codec import _core
-
-
-def outcome(function, *arguments) -> int:
-    """The exit code of a child that calls it: -SIGSEGV for a fault."""
-    child = multiprocessing.get_context("fork").Process(target=function, args=arguments)
-    child.start()
-    try:
-        child.join(200)
-        assert child.exitcode is not None, "not ready after 200 s"
-        return child.exitcode
-    finally:
-        child.kill()
-        child.join()
 
 
 @pytest.mark.parametrize("path", _core.paths())
@@ -35,11 +21,11 @@ def test_nothing_beside_the_arrays_is_touched(path):
     def tell(what: str) -> None:
         note[:256] = what.encode()[:256].ljust(256)
 
-    code = outcome(guarded.run, path, tell)
+    code = guarded.outcome(guarded.run, path, tell)
     assert code == 0, f"exit code {code} at {note[:256].decode().strip()}"
 
 
 @pytest.mark.parametrize("path", _core.paths())
 @pytest.mark.parametrize("kind", [("pack", "f32", "uniform8", False), ("unpack", "u8", "identity", False)])
 def test_a_byte_too_many_would_be_noticed(path, kind):
-    assert outcome(guarded.overrun, path, kind) == -signal.SIGSEGV
+    assert guarded.outcome(guarded.overrun, path, kind) == -signal.SIGSEGV

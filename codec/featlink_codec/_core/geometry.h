@@ -4,6 +4,11 @@
 
 #include "internal.h"
 
+/* The class of an element. */
+static inline uint32_t class_at(const fl_classes *c, uint32_t h, uint32_t w, uint32_t channel) {
+    return c->ids[h * c->stride_h + w * c->stride_w + channel * c->stride_c];
+}
+
 /* Elements of a block: its samples and its elements of up to 4 bytes stay in the first-level cache. */
 #define BLOCK 4096
 /* Rows shorter than this are handled many at a time: a kernel has its fixed cost. */

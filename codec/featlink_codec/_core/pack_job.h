@@ -38,11 +38,6 @@ static inline void use(job *j, uint32_t number) {
     j->run_rows = j->kernels->pack_rows[j->q->kernel];
 }
 
-/* The class of an element. */
-static inline uint32_t class_at(const fl_classes *c, uint32_t h, uint32_t w, uint32_t channel) {
-    return c->ids[h * c->stride_h + w * c->stride_w + channel * c->stride_c];
-}
-
 static inline void set_lane(fl_lanes *lanes, uint32_t lane, const fl_quantizer *q) {
     lanes->bottom[lane] = q->bottom;
     lanes->top[lane] = q->top;

@@ -20,11 +20,6 @@ static inline void use(job *j, uint32_t number) {
     j->run_rows = j->kernels->unpack_rows[j->v->kernel];
 }
 
-/* The class of an element. */
-static inline uint32_t class_at(const fl_classes *c, uint32_t h, uint32_t w, uint32_t channel) {
-    return c->ids[h * c->stride_h + w * c->stride_w + channel * c->stride_c];
-}
-
 /* Where samples come from; high is NULL in maps of up to 8 bits. */
 typedef struct {
     const uint8_t *low, *high;

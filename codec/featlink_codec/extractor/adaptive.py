@@ -16,14 +16,12 @@ from ..features.adaptive import (
     BlockClasses,
     ChannelClasses,
     ClassParameters,
-    ClassSettings,
     Distribution,
     Partition,
     PartitionKind,
     RegionClasses,
     Split,
     Whole,
-    decide_classes,
 )
 from ..features.adaptive.adaptive import AdaptiveMap
 from .arrays import array_bytes, read_array
@@ -141,6 +139,8 @@ def decider_of(settings: MapSettings) -> Callable[[NDArray[np.generic]], Adaptiv
     table = settings.quantizer
     if table.on_device != "intra":
         return None
+    from ..features.adaptive import ClassSettings, decide_classes  # needed only here
+
     kind, count = PARTITIONS[table.partition or "whole"], len(table.classes or ())
     decider, fit = table.decider or "histogram", table.fit or "least-squares"
     how = ClassSettings(kind=kind, classes=count, bit_depth=table.bit_depth, decider=decider, how=fit)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from itertools import product
 
 import numpy as np
 import pytest
-from core.guarded import Arena
+from core.guarded import Arena, outcome
 
 from featlink_codec._core import nnc
 from featlink_codec.model.tensor_arrays import core_coding
@@ -136,19 +135,6 @@ def overrun() -> None:
 
     faulthandler.disable()  # nobody needs to see where
     Calls([Arena(size) for size in ROOM], True).run(TensorCoding(33, 20, 11), 4.0, missing=4)
-
-
-def outcome(function, *arguments) -> int:
-    """The exit code of a child that calls it: -SIGSEGV for a fault."""
-    child = multiprocessing.get_context("fork").Process(target=function, args=arguments)
-    child.start()
-    try:
-        child.join(200)
-        assert child.exitcode is not None, "not ready after 200 s"
-        return child.exitcode
-    finally:
-        child.kill()
-        child.join()
 
 
 def test_nothing_beside_the_arrays_is_touched():

@@ -17,12 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ...errors import SettingsError
 from .histogram import Histogram, Summary
-from .parameters import LOGARITHMIC_LIMIT, ClassParameters, Distribution
+from .parameters import HOWS, LOGARITHMIC_LIMIT, ClassParameters, Distribution
 
 #: Levels' values stay so far within binary32 that rounding center and spread takes none beyond.
 _LARGEST = 2.0**128 * (1 - 2.0**-16)
-
-HOWS = ("least-squares", "literal")
 
 #: Between spreads of the first look, and how many there are: twelve octaves in quarters, down to 1/4096 of the range.
 _RATIO = 1.189207115002721

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 LOGARITHMIC_LIMIT = 128.0
 
 
+#: How parameters are found: by the least squared error, or as the source says.
+HOWS = ("least-squares", "literal")
+
+
 class Distribution(IntEnum):
     """Which normalisation a class has: `distribution`, u(2) in the stream."""
 
