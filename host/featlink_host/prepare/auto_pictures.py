@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
-from av import VideoFrame
 from numpy.typing import NDArray
-from PIL import Image
 
 from featlink_codec.video.clip import Clip
 
 from ..detector import Detection, match
-from ..report.boxes import draw_boxes
+from ..report.boxes import draw_boxes, small_jpeg
 from .build_maps import chosen_pictures
 from .build_points import Bench, CodedPoint
 from .page import Pair
@@ -46,7 +43,7 @@ def picture_pairs(judge: Judge, bench: Bench, chosen: CodedPoint, clip: Clip, fr
         if place in shown:
             whole, split = judge.reference[place], found[place]
             both, missed, extra = match(whole, split)
-            jpeg = _jpeg(picture.frame)
+            jpeg = small_jpeg(picture.frame, WIDTH, 90)
             pairs.append(
                 Pair(
                     f"Picture {picture.number}, {picture.time_s:.2f} s: {len(both)} found by both, "
@@ -58,12 +55,3 @@ def picture_pairs(judge: Judge, bench: Bench, chosen: CodedPoint, clip: Clip, fr
                 )
             )
     return pairs
-
-
-def _jpeg(frame: VideoFrame) -> bytes:
-    """The picture, as wide as pictures are shown."""
-    height = max(1, round(frame.height * WIDTH / frame.width))
-    image = Image.fromarray(frame.to_ndarray(format="rgb24")).resize((WIDTH, height), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=90)
-    return file.getvalue()

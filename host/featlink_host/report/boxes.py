@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+from av import VideoFrame
 from PIL import Image, ImageDraw, ImageFont
 
 from ..detector import Detection
@@ -18,6 +19,15 @@ _DASH = 7
 _QUALITY = 82
 
 _Box = tuple[float, float, float, float]
+
+
+def small_jpeg(frame: VideoFrame, width: int, quality: int) -> bytes:
+    """A JPEG of a picture, so many samples wide."""
+    height = max(1, round(frame.height * width / frame.width))
+    image = Image.fromarray(frame.to_ndarray(format="rgb24")).resize((width, height), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return file.getvalue()
 
 
 def draw_boxes(jpeg: bytes, detections: Sequence[Detection], agreed: Sequence[Detection], alone: str) -> bytes:

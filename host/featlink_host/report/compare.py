@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from av import VideoFrame
-from PIL import Image
 
 from featlink_codec.errors import SettingsError
 from featlink_codec.extractor import ExtractorSettings, SsdDetectorTask, sha256_of
@@ -19,6 +17,7 @@ from featlink_codec.video.clip import open_source
 from ..detector import Agreement, Detection, SsdDetector, agreement
 from ..inference import open_session
 from ..run import MapRecord
+from .boxes import small_jpeg
 from .comparison import FEATURES, ComparedPicture, Comparison, Method, ShownPicture
 from .pairing import Pair, pair_up
 from .rivals import JpegRival, PlainRival, Rival, X265Rival, check_crf
@@ -173,9 +172,8 @@ class _Tally:
         if not richest and wrong <= self._worst_by:
             return
         (number, time_s, frame), record = pair.picture, pair.record
-        shown = ShownPicture(
-            number, time_s, record.k, "rich", tuple(reference), tuple(record.detections), _small_jpeg(frame)
-        )
+        jpeg = small_jpeg(frame, SHOWN_WIDTH, 92)
+        shown = ShownPicture(number, time_s, record.k, "rich", tuple(reference), tuple(record.detections), jpeg)
         if richest:
             self._shown[share] = objects, shown
         if wrong > self._worst_by:
@@ -205,12 +203,3 @@ class _Tally:
             unmatched=self._maps - len(self.pictures),
             shown=tuple(shown[number] for number in sorted(shown)),
         )
-
-
-def _small_jpeg(frame: VideoFrame) -> bytes:
-    """The picture, as wide as pictures are shown."""
-    height = max(1, round(frame.height * SHOWN_WIDTH / frame.width))
-    image = Image.fromarray(frame.to_ndarray(format="rgb24")).resize((SHOWN_WIDTH, height), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=92)
-    return file.getvalue()
