@@ -22,6 +22,7 @@ from chromium import Browser
 from PIL import Image
 
 from featlink_codec.extractor import (
+    ClassTable,
     ExtractorSettings,
     Identity,
     InputSettings,
@@ -39,7 +40,7 @@ from featlink_host.report import render
 from featlink_host.report.boxes import AGREED_COLOUR, ALONE_COLOUR, draw_boxes
 from featlink_host.report.comparison import FEATURES, ComparedPicture, Comparison, Method, ShownPicture
 from featlink_host.report.plots import Bar, Series, bytes_plot, stages_plot
-from featlink_host.report.render import render_report
+from featlink_host.report.render import quantizer_text, render_report
 from featlink_host.report.tables import MethodRow, verdict
 from featlink_host.run import MapRecord, RunResult
 
@@ -567,3 +568,16 @@ def test_maps_without_hashes_are_said():
     assert "no picture hash" not in page(result=found)
     found.unhashed = 2
     assert "2 maps carry no picture hash" in " ".join(page(result=found).split())
+
+
+def test_a_quantizer_of_classes_is_told_by_its_classes_and_not_by_a_range_that_it_has_not():
+    one = ClassTable("uniform", 6, -3.0, 8.0)
+    table = QuantizerSettings("adaptive", 8, 1.0, partition="whole", classes=(one,))
+    feature = replace(settings().maps[0], quantizer=table)
+    assert quantizer_text(feature) == "adaptive: uniform 6 bit"
+    other = ClassTable("laplace", 8, 0.0, 2.0)
+    table = replace(table, partition="channel", classes=(one, other), class_map="c.npy", class_map_sha256="0" * 64)
+    assert quantizer_text(replace(feature, quantizer=table)) == (
+        "adaptive, 2 classes by channel: uniform 6 bit, laplace 8 bit"
+    )
+    assert quantizer_text(settings().maps[0]) == "uniform, largest 6, 8 bit"

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from featlink_codec.extractor import ExtractorSettings, SsdDetectorTask
+from featlink_codec.extractor import ExtractorSettings, MapSettings, SsdDetectorTask
 
 from ..detector import match
 from ..run import MapRecord, RunResult
@@ -102,8 +102,6 @@ def _facts(
 ) -> list[tuple[str, str]]:
     """What was run, as (name, value)."""
     feature, video, image = settings.maps[0], settings.video, settings.input
-    table = feature.quantizer
-    quantizer = "none, a map of integers" if feature.integer else f"{table.mode}, largest {table.max_feat_digit:g}"
     packing = feature.packing.mode
     if feature.packing.tile_h:
         packing += f", {feature.packing.tile_h} rows of {feature.packing.tile_w}"
@@ -118,13 +116,25 @@ def _facts(
         ("Network", f"{settings.source_model.file}, input {image.width} x {image.height} {image.colour}"),
         ("Split at", settings.source_model.split_tensor),
         ("Feature map", f"{feature.channels} channels of {feature.width} x {feature.height} (width x height)"),
-        ("Quantizer", f"{quantizer}, {table.bit_depth} bit"),
+        ("Quantizer", quantizer_text(feature)),
         ("Packing", f"{packing}; {feature.picture_count} picture(s) of {width} x {height} a map"),
         ("Video", f"HEVC {rate}, x265 {video.preset}, {video.session}{every}, profile {video.profile}"),
         ("Source", source),
         ("Maps", f"{max(result.maps, len(result.records)):,} in {result.stream_bytes:,} bytes"),
         ("First map", _date(min(times)) if times else "time not known"),
     ]
+
+
+def quantizer_text(feature: MapSettings) -> str:
+    """What turns a map's values into levels, in words."""
+    table = feature.quantizer
+    if feature.integer:
+        return f"none, a map of integers, {table.bit_depth} bit"
+    if table.classes is None:
+        return f"{table.mode}, largest {table.max_feat_digit:g}, {table.bit_depth} bit"
+    kinds = dict.fromkeys(f"{one.distribution} {one.bit_depth} bit" for one in table.classes)
+    several = f", {len(table.classes)} classes by {table.partition}" if len(table.classes) > 1 else ""
+    return f"{table.mode}{several}: {', '.join(kinds)}"
 
 
 def _date(time_s: float) -> str:
