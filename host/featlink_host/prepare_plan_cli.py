@@ -33,8 +33,9 @@ def plan(
     order: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="[identity|descending-difference|similarity|given]",
-            help="Orders of channels to try beside their own; may be given again. All of them where left out.",
+            metavar="[identity|descending-difference|similarity|classes|given]",
+            help="Orders of channels to try beside their own; may be given again. All that fit where left out. "
+            "classes: the channels of a class of an adaptive quantizer stand together.",
         ),
     ] = None,
     order_file: Annotated[

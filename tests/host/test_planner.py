@@ -165,7 +165,7 @@ def test_of_equals_the_simplest_is_chosen(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_orders_are_tried_on_the_best_three_grids_only_and_each_once() -> None:
     maps = moving()
-    found = planned(maps, orders=["descending-difference", "similarity", "given"], given=(5, 4, 3, 2, 1, 0))
+    found = planned(maps, orders=["descending-difference", "similarity", "given"], known={"given": (5, 4, 3, 2, 1, 0)})
     plain = sorted((row for row in found.rows if row.order == "identity"), key=lambda row: row.bytes_per_map)
     ordered = [row for row in found.rows if row.order != "identity"]
     assert {row.grid for row in ordered} == {row.grid for row in plain[:3]}
@@ -173,7 +173,7 @@ def test_orders_are_tried_on_the_best_three_grids_only_and_each_once() -> None:
     assert len(plain) > 3
     # An order that is the channels' own is none.
     assert all(row.packing.order != tuple(range(6)) for row in ordered)
-    again = planned(maps, orders=["given"], given=tuple(range(6)))
+    again = planned(maps, orders=["given"], known={"given": tuple(range(6))})
     assert [row.order for row in again.rows] == ["identity"] * len(again.rows)
 
 

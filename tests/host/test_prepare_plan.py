@@ -15,11 +15,15 @@ import tomli_w
 
 from featlink_codec.errors import SettingsError
 from featlink_codec.extractor import ExtractorSettings, PackingSettings, VideoSettings
+from featlink_codec.extractor.adaptive import partition_of
+from featlink_codec.features.adaptive import ChannelClasses
 from featlink_codec.video.clip import open_source
 from featlink_codec.video.limits import EncoderLimits
 from featlink_host.prepare import planner
 from featlink_host.prepare.apply import apply_packing
+from featlink_host.prepare.pipeline import PrepareOptions, prepare_split
 from featlink_host.prepare.planner import plan_extractor
+from featlink_host.prepare.quantizer_fits import AdaptiveChoice
 
 BIN = Path(sys.executable).parent
 
@@ -54,6 +58,24 @@ def test_plan_and_apply_change_the_packing_and_nothing_else(
     assert (again.present.packing, again.present.order) == (other, "given")
 
 
+def test_channels_of_a_class_stand_together_in_one_of_the_orders(
+    tiny_model: Path, tiny_extractor: Path, tiny_clip: Path, tmp_path: Path
+) -> None:
+    choice = AdaptiveChoice(depth=8, partition="channel", classes=2)
+    video = VideoSettings(session="continuous", lossless=True)
+    options = PrepareOptions(mode="adaptive", quantizer=choice, video=video, frames=4)
+    prepared = prepare_split(tiny_model, "signed", tiny_clip, tmp_path / "e", options)
+    found = plan_extractor(tmp_path / "e", open_source(tiny_clip), frames=8)
+    (order,) = {row.packing.order for row in found.rows if row.order == "classes"}
+    classes = partition_of(prepared.settings.maps[0], tmp_path / "e")
+    assert isinstance(classes, ChannelClasses)
+    ids = classes.ids[list(order or ())].tolist()
+    assert ids == sorted(ids)
+    assert sorted(order or ()) == list(range(8))
+    with pytest.raises(SettingsError, match=r"order classes: the extractor's quantizer has no channel classes"):
+        plan_extractor(tiny_extractor, open_source(tiny_clip), frames=8, orders=["classes"])
+
+
 def test_a_packing_that_does_not_fit_is_not_written(tiny_extractor: Path, tmp_path: Path) -> None:
     folder = tmp_path / "e"
     shutil.copytree(tiny_extractor, folder)
@@ -74,7 +96,7 @@ def test_a_packing_that_does_not_fit_is_not_written(tiny_extractor: Path, tmp_pa
         ({"orders": ["given"]}, "order given: found none in extractor.toml"),
         (
             {"orders": ["random"]},
-            "order: found 'random', expected one of identity, descending-difference, similarity, given",
+            "order: found 'random', expected one of identity, .*, similarity, classes, given",
         ),
         ({"given": (0, 1)}, r"order given: found 2 numbers, expected each of 0\.\.7 once"),
         ({"qp": 52}, "qp: found 52"),

@@ -254,4 +254,4 @@ def _planned(
     grids = planned_grids(feature, video, limits)
     fits = feature.channels <= MAX_SIMILARITY_CHANNELS
     orders = [name for name in options.orders if name != "identity" and (fits or name != "similarity")]
-    return plan(feature, video, levels, grids, limits, orders, None, progress, folder)
+    return plan(feature, video, levels, grids, limits, orders, progress=progress, folder=folder)

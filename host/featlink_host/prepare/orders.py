@@ -5,14 +5,27 @@ Levels are integers, and so is nearly everything here: the same maps give the sa
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 from featlink_codec.errors import SettingsError
+from featlink_codec.extractor import MapSettings
+from featlink_codec.extractor.adaptive import partition_of
+from featlink_codec.features.adaptive import ChannelClasses, Partition
 from featlink_codec.features.quantizers import Levels
 
 #: Of `similarity`, which holds channels x channels numbers.
 MAX_SIMILARITY_CHANNELS = 4096
+
+#: The order that comes from outside: a file, or the extractor's present one.
+GIVEN = "given"
+#: The extractor's present one, where another one is given.
+PRESENT = "present"
+#: Of adaptive quantizers with channel classes: the channels of a class stand together.
+CLASSES = "classes"
 
 Order = tuple[int, ...]
 
@@ -81,8 +94,53 @@ def similarity(maps: Levels) -> Order:
     return (*order, *(int(channel) for channel in np.flatnonzero(~alive)))
 
 
+def by_class(partition: Partition, order: Sequence[int] | None = None) -> Order | None:
+    """Channels by their class; None where classes are not of channels, or all channels are of one.
+
+    :param order: of the channels of a class; None: as they are
+    """
+    if not isinstance(partition, ChannelClasses) or partition.class_count == 1:
+        return None
+    ids = partition.ids.tolist()
+    return tuple(sorted(order if order is not None else range(len(ids)), key=lambda channel: ids[channel]))
+
+
 #: By their names on the command line.
 ORDERS = {"identity": identity, "descending-difference": descending_difference, "similarity": similarity}
+
+
+def class_order(feature: MapSettings, folder: Path) -> Order | None:
+    """Channels by the class of the extractor's quantizer; None where that has no channel classes.
+
+    :param folder: where the class map lies
+    """
+    if feature.quantizer.mode != "adaptive" or len(feature.quantizer.classes or ()) < 2:
+        return None
+    return by_class(partition_of(feature, folder))
+
+
+def order_names(feature: MapSettings, asked: Sequence[str] | None, named: Mapping[str, Order]) -> list[str]:
+    """Names of the orders to try, "identity" apart, which always is.
+
+    :param asked: None: all that can be
+    :param named: orders that no maps are needed for
+    :raises SettingsError: one that there is not, or that the map does not have
+    """
+    given = named.get(GIVEN)
+    if given is not None and sorted(given) != list(range(feature.channels)):
+        found = f"{len(given)} numbers"
+        raise SettingsError(f"order {GIVEN}: found {found}, expected each of 0..{feature.channels - 1} once")
+    if asked is None:
+        fits = feature.channels <= MAX_SIMILARITY_CHANNELS
+        asked = [*(name for name in ORDERS if name != "similarity" or fits), *named]
+    for name in asked:
+        if name not in (*ORDERS, CLASSES, GIVEN):
+            raise SettingsError(f"order: found {name!r}, expected one of {', '.join((*ORDERS, CLASSES, GIVEN))}")
+    if GIVEN in asked and given is None:
+        raise SettingsError(f"order {GIVEN}: found none in extractor.toml, expected one there or in a file")
+    if CLASSES in asked and CLASSES not in named:
+        raise SettingsError(f"order {CLASSES}: the extractor's quantizer has no channel classes")
+    return [name for name in dict.fromkeys(asked) if name != "identity"]
 
 
 def _checked(maps: Levels) -> NDArray[np.generic]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any
 
 from featlink_codec.errors import EncoderError, SettingsError
@@ -26,16 +27,12 @@ from featlink_codec.video.x265 import X265Encoder
 
 from .calibrate import Progress
 from .calibration_maps import CalibrationMaps, calibration_maps
-from .orders import MAX_SIMILARITY_CHANNELS, ORDERS, Order
+from .orders import CLASSES, GIVEN, ORDERS, PRESENT, Order, class_order, order_names
 from .packing import Grid, best_grids, grid_of
 
 #: Pictures to measure with, unless told otherwise, and grids on which orders are tried.
 DEFAULT_FRAMES = 32
 ORDERED_GRIDS = 3
-#: The order that comes from outside: a file, or the extractor's present one.
-GIVEN = "given"
-#: The extractor's present one, where another one is given.
-PRESENT = "present"
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ def plan_extractor(
     :param frames: how many pictures, in runs of consecutive ones
     :param qp: instead of the extractor's own coding
     :param limits: of the encoder that will be used; None: libx265's
-    :param orders: names of orders to try, of ORDERS and GIVEN; None: all that can be
+    :param orders: names of orders to try, of ORDERS, CLASSES and GIVEN; None: all that can be
     :param given: the order named GIVEN; None: the extractor's present one
     :param progress: called with ("maps" | "grids" | "orders", steps done, steps in all)
     :raises SettingsError: the extractor, a limit, an order; no packing fits: says which limit stands in the way
@@ -133,10 +130,11 @@ def plan_extractor(
     (feature,) = settings.maps
     # Before the long work: whatever does not fit.
     grids = planned_grids(feature, settings.video, limits)
-    given = given or feature.packing.order
-    names = _order_names(feature, orders, given)
+    known = {CLASSES: class_order(feature, folder), GIVEN: given or feature.packing.order}
+    named = {name: order for name, order in known.items() if order is not None}
+    names = order_names(feature, orders, named)
     maps = calibration_maps(folder, settings, source, frames, progress)
-    return plan(feature, settings.video, maps, grids, limits, names, given, progress, folder)
+    return plan(feature, settings.video, maps, grids, limits, names, named, progress, folder)
 
 
 def planned_grids(feature: MapSettings, video: VideoSettings, limits: EncoderLimits) -> list[Grid]:
@@ -153,23 +151,6 @@ def planned_grids(feature: MapSettings, video: VideoSettings, limits: EncoderLim
     return best_grids(feature.channels, feature.height, feature.width, within)
 
 
-def _order_names(feature: MapSettings, asked: Sequence[str] | None, given: Order | None) -> list[str]:
-    """Names of the orders to try, "identity" apart, which always is."""
-    if given is not None and sorted(given) != list(range(feature.channels)):
-        found = f"{len(given)} numbers"
-        raise SettingsError(f"order {GIVEN}: found {found}, expected each of 0..{feature.channels - 1} once")
-    if asked is None:
-        fits = feature.channels <= MAX_SIMILARITY_CHANNELS
-        names = [name for name in ORDERS if name != "similarity" or fits]
-        asked = names + ([GIVEN] if given is not None else [])
-    for name in asked:
-        if name not in (*ORDERS, GIVEN):
-            raise SettingsError(f"order: found {name!r}, expected one of {', '.join((*ORDERS, GIVEN))}")
-    if GIVEN in asked and given is None:
-        raise SettingsError(f"order {GIVEN}: found none in extractor.toml, expected one there or in a file")
-    return [name for name in dict.fromkeys(asked) if name != "identity"]
-
-
 def plan(
     feature: MapSettings,
     video: VideoSettings,
@@ -177,7 +158,7 @@ def plan(
     grids: Sequence[Grid],
     limits: EncoderLimits,
     orders: Sequence[str] = (),
-    given: Order | None = None,
+    known: Mapping[str, Order] = MappingProxyType({}),
     progress: Progress | None = None,
     folder: Path | None = None,
 ) -> Plan:
@@ -187,8 +168,8 @@ def plan(
     :param video: how to code
     :param maps: levels of real pictures
     :param grids: the first is what the others are compared with
-    :param orders: names, see ORDERS and GIVEN
-    :param given: the order named GIVEN
+    :param orders: names, of ORDERS and of known
+    :param known: orders that need no maps to be found, by their names
     :param folder: where the map's class map lies, if it has one
     """
     tell = progress or (lambda stage, done, total: None)
@@ -212,7 +193,7 @@ def plan(
         tell("grids", done + 1, len(grids))
     if not rows:
         raise refusals[0]
-    named = [(name, given if name == GIVEN and given else ORDERS[name](maps.levels)) for name in orders]
+    named = [(name, known[name] if name in known else ORDERS[name](maps.levels)) for name in orders]
     # An order that is none, or that another name has found already, is not measured again.
     distinct = {order: name for name, order in reversed(named)}
     distinct.pop(tuple(range(feature.channels)), None)

@@ -19,7 +19,6 @@ from featlink_codec.features.adaptive import (
     DECIDERS,
     HOWS,
     BlockClasses,
-    ChannelClasses,
     ClassSettings,
     Decision,
     Partition,
@@ -28,6 +27,8 @@ from featlink_codec.features.adaptive import (
     Whole,
     decide_classes,
 )
+
+from .orders import by_class
 
 #: What channels are classified by.
 FEATURES = {"variance": ("mean", "variance"), "sensitivity": ("given",)}
@@ -149,7 +150,7 @@ class Fitter:
 
     def packing(self, choice: AdaptiveChoice, packing: PackingSettings) -> PackingSettings:
         """A packing in which the channels of a class stand together, in the order that they have already."""
-        order = class_order(self.decision(choice), packing.order)
+        order = by_class(self.decision(choice).partition, packing.order)
         if order is None:
             return packing
         mode = "stack" if packing.mode == "stack" else "ordered-tile"
@@ -163,17 +164,6 @@ class Fitter:
             quantizer = one.quantizer()
             parts += [bytes([one.bit_depth]), quantizer.thresholds.tobytes(), quantizer.level_values.tobytes()]
         return hashlib.sha256(b"".join(parts)).hexdigest()
-
-
-def class_order(found: Decision, order: Sequence[int] | None = None) -> tuple[int, ...] | None:
-    """Channels by class, those of a class in a given order; None where classes are not of channels.
-
-    :param order: None: as they are
-    """
-    if not isinstance(found.partition, ChannelClasses) or found.partition.class_count == 1:
-        return None
-    ids = found.partition.ids.tolist()
-    return tuple(sorted(order if order is not None else range(len(ids)), key=lambda channel: ids[channel]))
 
 
 def adaptive_table(found: Decision, map_depth: int, folder: Path, name: str = "") -> QuantizerSettings:

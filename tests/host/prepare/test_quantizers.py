@@ -22,9 +22,10 @@ from featlink_host.prepare import quantizer_run
 from featlink_host.prepare.build_points import CodedPoint, Way, point_of
 from featlink_host.prepare.build_search import Target
 from featlink_host.prepare.kept_judge import KeptJudge
+from featlink_host.prepare.orders import by_class
 from featlink_host.prepare.pipeline import PrepareOptions, prepare_split
 from featlink_host.prepare.quantizer_cut import CutBench, places_of, run_parts
-from featlink_host.prepare.quantizer_fits import AdaptiveChoice, Fitter, class_order
+from featlink_host.prepare.quantizer_fits import AdaptiveChoice, Fitter
 from featlink_host.prepare.quantizer_report import frontier, quantizers_page
 from featlink_host.prepare.quantizer_run import QuantizerOptions, compare_quantizers
 from featlink_host.prepare.quantizer_sensitivity import channel_sensitivity
@@ -63,7 +64,7 @@ def test_channels_of_a_class_stand_together_in_the_picture(tmp_path: Path, maps:
     plain = PackingSettings("tile", 2, 4)
     assert fitter.packing(choice, plain) == PackingSettings("ordered-tile", 2, 4, order=(0, 2, 4, 6, 1, 3, 5, 7))
     shuffled = (7, 6, 5, 4, 3, 2, 1, 0)
-    assert class_order(fitter.decision(choice), shuffled) == (6, 4, 2, 0, 7, 5, 3, 1)
+    assert by_class(fitter.decision(choice).partition, shuffled) == (6, 4, 2, 0, 7, 5, 3, 1)
     assert fitter.packing(AdaptiveChoice(), plain) is plain
 
 
