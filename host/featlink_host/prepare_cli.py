@@ -103,6 +103,9 @@ def split(
         str, typer.Option(metavar="[variance|sensitivity]", help="Adaptive: channels alike in it are of a class.")
     ] = "variance",
     bits: Annotated[float | None, typer.Option(help="Adaptive: bits of a level on average over classes.")] = None,
+    on_device: Annotated[
+        bool, typer.Option("--on-device", help="Adaptive: the camera fits them anew for each intra period.")
+    ] = False,
     profile: Annotated[
         str, typer.Option(metavar="[standard|interface|standard-16|adaptive]", help="Of the stream.")
     ] = "standard",
@@ -156,9 +159,10 @@ def split(
         input_size=input_size,
         mode=mode,
         bit_depth=bit_depth,
-        quantizer=AdaptiveChoice(distribution, fit, bit_depth, partition, classes, bits)
+        quantizer=AdaptiveChoice(distribution, fit, bit_depth, partition, classes, bits, classes_by)
         if mode == "adaptive"
         else None,
+        on_device=on_device,
         video=video,
         task=task,
         task_files=files,

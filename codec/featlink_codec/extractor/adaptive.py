@@ -133,7 +133,7 @@ def adaptive_of(settings: MapSettings, folder: Path | str | None) -> AdaptiveMap
 def decider_of(settings: MapSettings) -> Callable[[NDArray[np.generic]], AdaptiveMap] | None:
     """What decides on classes on the device; None where that is not asked for.
 
-    As many classes as the table has, of its partition, each with the map's depth. Beside the map it takes 128 KiB a
+    As many classes as the table has, of its partition, each as deep as its deepest. Beside the map it takes 128 KiB a
     class and, for blocks, 16 + 4 * classes bytes an element; time grows with the elements, and by one fit a class.
     """
     table = settings.quantizer
@@ -141,9 +141,16 @@ def decider_of(settings: MapSettings) -> Callable[[NDArray[np.generic]], Adaptiv
         return None
     from ..features.adaptive import ClassSettings, decide_classes  # needed only here
 
-    kind, count = PARTITIONS[table.partition or "whole"], len(table.classes or ())
-    decider, fit = table.decider or "histogram", table.fit or "least-squares"
-    how = ClassSettings(kind=kind, classes=count, bit_depth=table.bit_depth, decider=decider, how=fit)
+    kind = PARTITIONS[table.partition or "whole"]
+    given = table.classes or ()
+    by_values = table.decider in (None, "histogram")
+    how = ClassSettings(
+        kind=kind,
+        classes=len(given),
+        bit_depth=max(one.bit_depth for one in given),
+        distribution=None if by_values else DISTRIBUTIONS[given[0].distribution],
+        how=table.fit or "least-squares",
+    )
 
     def decide(values: NDArray[np.generic]) -> AdaptiveMap:
         found = decide_classes([values], how)

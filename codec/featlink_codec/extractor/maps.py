@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from ..features.adaptive import HOWS
+from ..features.adaptive import DECIDERS, HOWS
 from ..features.quantizers import LOGARITHMIC_LIMIT
 from ..features.syntax import MAX_MAP_SAMPLES
 from ..video.sps import MAX_PIXELS, MAX_SIDE
@@ -25,6 +25,9 @@ from .fields import (
     read_table,
     refuse,
 )
+
+#: In place of a decider on the device.
+GIVEN_DISTRIBUTION = "given"
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,9 @@ class QuantizerSettings:
     class_map_sha256: Annotated[str | None, SHA256] = None
     #: where classes are decided on: in "prepare", or on the device for each intra period, as many as there are here
     on_device: Annotated[str | None, Choice("none", "intra")] = None
-    #: on the device: how the distribution of a class and its spread are found; "histogram", "least-squares"
-    decider: Annotated[str | None, Choice("histogram")] = None
+    #: on the device: how a class's spread is found ("least-squares"), and its distribution: by its "histogram"; what
+    #: `classes` say stays where it is "given", or follows from the network alone, as the other deciders have it
+    decider: Annotated[str | None, Choice(*DECIDERS, GIVEN_DISTRIBUTION)] = None
     fit: Annotated[str | None, Choice(*HOWS)] = None
     #: [[maps.quantizer.classes]], in the order of their ids
     classes: tuple[ClassTable, ...] | None = None

@@ -68,6 +68,8 @@ class PrepareOptions:
     bit_depth: int = 8
     #: mode adaptive only: which quantizers, fitted to the pictures to calibrate with
     quantizer: AdaptiveChoice | None = None
+    #: mode adaptive only: they are fitted anew on the device, for each intra period
+    on_device: bool = False
     #: mode custom only
     partitions: tuple[float, ...] | None = None
     #: None: chosen from the map's shape
@@ -199,8 +201,9 @@ def _with_profile(options: PrepareOptions) -> PrepareOptions:
     """Mode adaptive is of a profile of its own, and needs to know which quantizers."""
     adaptive = options.mode == "adaptive"
     if not adaptive:
-        if options.quantizer is not None:
-            raise SettingsError(f"mode {options.mode!r}: found {options.quantizer}, expected mode 'adaptive' for it")
+        if options.quantizer is not None or options.on_device:
+            found = options.quantizer or "quantizers that are fitted on the device"
+            raise SettingsError(f"mode {options.mode!r}: found {found}, expected mode 'adaptive' for it")
         return options
     profile = options.video.profile
     if profile not in ("standard", "adaptive"):
@@ -230,6 +233,8 @@ def _map_settings(calibration: Calibration, options: PrepareOptions, fitter: Fit
     packing = options.packing or choose_packing(channels, height, width, even)
     if fitter is not None and options.quantizer is not None:
         table = fitter.table(options.quantizer)
+        if options.on_device:
+            table = replace(table, **options.quantizer.on_device)
         packing = packing if options.packing else fitter.packing(options.quantizer, packing)
     else:
         table = QuantizerSettings(options.mode, options.bit_depth, largest, options.partitions)

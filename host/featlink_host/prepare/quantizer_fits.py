@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from featlink_codec.errors import SettingsError
 from featlink_codec.extractor import PackingSettings, QuantizerSettings
 from featlink_codec.extractor.adaptive import DISTRIBUTIONS, PARTITIONS, ClassTable, write_class_map
+from featlink_codec.extractor.maps import GIVEN_DISTRIBUTION
 from featlink_codec.features.adaptive import (
     DECIDERS,
     HOWS,
@@ -83,6 +84,19 @@ class AdaptiveChoice:
             how=self.how,
             features=FEATURES[self.feature],
         )
+
+    @property
+    def on_device(self) -> dict[str, Any]:
+        """Of [maps.quantizer]: the same, decided on the device for each intra period.
+
+        :raises SettingsError: it needs more than the map that the device has
+        """
+        if self.bits is not None:
+            raise SettingsError("on the device: found bits on average, expected classes of one depth")
+        if self.feature != "variance":
+            raise SettingsError(f"on the device: found classes by {self.feature}, which only the host can know")
+        decider = self.distribution if self.distribution in DECIDERS else GIVEN_DISTRIBUTION
+        return {"on_device": "intra", "decider": decider, "fit": self.how}
 
     @property
     def map_depth(self) -> int:

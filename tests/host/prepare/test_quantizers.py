@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from featlink_codec.errors import SettingsError
 from featlink_codec.extractor import ExtractorSettings, PackingSettings
-from featlink_codec.extractor.coding import quantizer_of
+from featlink_codec.extractor.coding import map_coding, quantizer_of
 from featlink_codec.features.adaptive import Structure
 from featlink_codec.features.adaptive.adaptive import AdaptiveMap
 from featlink_codec.video.clip import open_source
@@ -130,6 +130,34 @@ def test_a_signed_map_is_taken_by_mode_adaptive_alone(tmp_path: Path, net: Path,
     wrong = CliRunner().invoke(prepare, [*words, "--force", "--distribution", "cauchy"])
     assert isinstance(wrong.exception, SettingsError)
     assert "found 'cauchy', expected one of uniform, gaussian" in str(wrong.exception)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "decider"), [("laplace", "given"), ("next-layer", "next-layer"), ("histogram", "histogram")]
+)
+def test_the_device_fits_the_quantizers_anew_where_that_is_asked_for(
+    tmp_path: Path, net: Path, clip: Path, distribution: str, decider: str
+) -> None:
+    out = tmp_path / "out"
+    words = ["split", str(net), "--tensor", "conv", "--source", str(clip), "--out", str(out), "--mode", "adaptive",
+             "--bit-depth", "6", "--distribution", distribution, "--fit", "least-squares", "--on-device",
+             "--lossless"]  # fmt: skip
+    done = CliRunner().invoke(prepare, words)
+    assert done.exit_code == 0, done.output
+    settings = ExtractorSettings.load(out)
+    (feature,) = settings.maps
+    table = feature.quantizer
+    assert (table.on_device, table.decider, table.fit) == ("intra", decider, "least-squares")
+    coding = map_coding(feature, settings.video, None, out)
+    assert coding.decide is not None
+    values = np.random.default_rng(3).normal(40, 5, (feature.height, feature.width, feature.channels))
+    (one,) = coding.decide(values.astype(np.float32)).classes
+    assert (one.bit_depth, one.center) == (6, pytest.approx(40, abs=6))
+    if distribution != "histogram":
+        assert table.classes is not None
+        assert one.distribution.name.lower() == table.classes[0].distribution
+    both = CliRunner().invoke(prepare, [*words, "--force", "--partition", "channel", "--classes", "2", "--bits", "4"])
+    assert "on the device: found bits on average, expected classes of one depth" in str(both.exception)
 
 
 @pytest.mark.parametrize("wrong", [{"depth": 9}, {"how": "best"}, {"partition": "row"}, {"feature": "given"},

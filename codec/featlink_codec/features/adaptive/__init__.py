@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .block_tree import Split
-from .parameters import HOWS, ClassParameters, Distribution
+from .parameters import DECIDERS, HOWS, ClassParameters, Distribution
 from .partition import (
     BlockClasses,
     ChannelClasses,
@@ -20,7 +20,7 @@ from .quantizers import AdaptiveQuantizer
 
 if TYPE_CHECKING:
     from .blocks import BlockSettings
-    from .deciders import DECIDERS, SIMILARITY, DeciderOptions, decide
+    from .deciders import SIMILARITY, DeciderOptions, decide
     from .decision import TASKS, ClassSettings, Decision, decide_classes, use_partial
     from .fitting import expected_error, fit
     from .histogram import Histogram
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: What decides on quantizers is imported once it is asked for: readers, and cameras with a table, never do.
 _DECIDING = {
     "blocks": ("BlockSettings",),
-    "deciders": ("DECIDERS", "SIMILARITY", "DeciderOptions", "decide"),
+    "deciders": ("SIMILARITY", "DeciderOptions", "decide"),
     "decision": ("TASKS", "ClassSettings", "Decision", "decide_classes", "use_partial"),
     "fitting": ("expected_error", "fit"),
     "histogram": ("Histogram",),

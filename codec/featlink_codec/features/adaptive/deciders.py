@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from ...errors import SettingsError
 from .fitting import summary_of
 from .histogram import Histogram, Summary
-from .parameters import Distribution
+from .parameters import DECIDERS, Distribution
 from .structure import Structure
 
 #: Similarity from which a map has a distribution; the source leaves measure and threshold open ([0113]). A Gaussian and
@@ -120,9 +120,6 @@ _BY_STRUCTURE = {
     "structure": _by_structure,
     "structure-or-uniform": _by_structure_or_uniform,
 }
-
-#: By name, in the source's order: figures 7 to 10.
-DECIDERS = ("histogram", *_BY_STRUCTURE)
 
 
 def _shares(summary: Summary, edges: list[float]) -> list[float]:

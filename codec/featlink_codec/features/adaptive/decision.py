@@ -12,11 +12,11 @@ from ...errors import SettingsError
 from .blocks import BlockSettings, classify_blocks
 from .channel_features import FEATURES, ChannelFeatures
 from .classes import allocate_depths, merge_and_split
-from .deciders import DECIDERS, DeciderOptions, decide
+from .deciders import DeciderOptions, decide
 from .fitting import expected_error, fit
 from .histogram import Histogram, Summary
 from .kmeans import kmeans
-from .parameters import HOWS, ClassParameters, Distribution
+from .parameters import DECIDERS, HOWS, ClassParameters, Distribution
 from .partition import MAX_CLASSES, ChannelClasses, Partition, PartitionKind, RegionClasses, Whole
 from .regions import classify_regions, image_energy, map_energy
 from .structure import Structure

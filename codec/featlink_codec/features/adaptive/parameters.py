@@ -20,6 +20,8 @@ LOGARITHMIC_LIMIT = 128.0
 
 #: How parameters are found: by the least squared error, or as the source says.
 HOWS = ("least-squares", "literal")
+#: What decides on a distribution, by name, in the source's order: figures 7 to 10.
+DECIDERS = ("histogram", "next-layer", "structure", "structure-or-uniform")
 
 
 class Distribution(IntEnum):
