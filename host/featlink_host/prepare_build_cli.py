@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +28,7 @@ from .prepare_options import (
     Report,
     Scale,
 )
+from .prepare_survey_cli import StandardOnly
 from .progress_bar import ProgressBar
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ def build(
     model_qp: ModelQp = None,
     fix_shape: FixShape = None,
     keep_whole: Annotated[bool, typer.Option("--keep-whole", help="Keep a copy of the network, to compare.")] = False,
+    standard_only: StandardOnly = False,
     report: Report = None,
     force: Force = False,
     as_json: AsJson = False,
@@ -93,6 +96,7 @@ def build(
         model, images, demo, tensor=tensor, labels=labels, anchors=anchors, label_names=label_names, scale=scale,
         offset=offset, colour=colour, target=target, kbps=kbps, agreement=agreement, frames=frames, fps=fps,
         model_qp=model_qp, fix_shape=tuple(fix_shape or ()), keep_whole=keep_whole, name=out.absolute().name,
+        standard_only=standard_only,
     )  # fmt: skip
     _run(arguments, out, report, force, as_json)
 
@@ -103,15 +107,32 @@ def repeat(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Build an extractor again as its record says, from the same files."""
+    """Do all again as an extractor's record says, from the same files; others are refused.
+
+    Of `auto` every step is done again; what was measured in milliseconds does
+    not matter, since the cut that was chosen then is taken.
+    """
+    from .prepare.auto import read_auto
     from .prepare.build_step import RECORD_FILE, read_build
+    from .prepare_auto_cli import make_all
 
     path = record / RECORD_FILE if record.is_dir() else record
+    whole = read_auto(path)
+    if whole is not None:
+        everything, digests, cut = whole
+        _check_same(path, everything.build, digests)
+        make_all(everything, out, force, as_json, cut)
+        return
     arguments, digests = read_build(path)
+    _check_same(path, arguments, digests)
+    _run(arguments, out, None, force, as_json)
+
+
+def _check_same(path: Path, arguments: BuildArguments, digests: Mapping[str, str]) -> None:
+    """SettingsError: a file is another one than it was."""
     for name, found in arguments.digests().items():
         if digests.get(name) not in (None, found):
             raise SettingsError(f"{path}: {name}: {arguments.files[name]} is another file than it was then")
-    _run(arguments, out, None, force, as_json)
 
 
 def build_arguments(

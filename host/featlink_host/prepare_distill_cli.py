@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .prepare_files import check_outputs
 from .prepare_options import AsJson, Force, Report, tell
 from .progress_bar import ProgressBar
 
@@ -52,7 +53,7 @@ def distill(
     A run that was stopped goes on with its last whole epoch when it is called
     again. Seeded: the same call gives the same student on the same machine.
 
-    Needs PyTorch: pip install 'featlink-host[train]'.
+    Needs PyTorch, the extra `train` of featlink-host.
     """
     from featlink_codec.errors import SettingsError
     from featlink_codec.extractor import sha256_of
@@ -63,10 +64,7 @@ def distill(
 
     if teacher is None and not without_teacher:
         raise SettingsError("no teacher: give --teacher, or --without-teacher")
-    if out.exists() and not force:
-        raise SettingsError(f"{out}: stands there already, expected a new file (or --force)")
-    if not out.absolute().parent.is_dir():
-        raise SettingsError(f"{out}: there is no folder {out.absolute().parent}")
+    check_outputs((out,), (images, labels, teacher, test_images, test_labels), report, force)
     options = DistillOptions(
         width=width,
         epochs=epochs,

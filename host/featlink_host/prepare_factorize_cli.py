@@ -9,6 +9,7 @@ import typer
 
 from featlink_codec.errors import SettingsError
 
+from .prepare_files import FixShape, check_outputs
 from .prepare_options import (
     Anchors,
     AsJson,
@@ -26,7 +27,7 @@ from .prepare_options import (
     Scale,
     resolve_model,
 )
-from .prepare_trial_options import Calibration, CurvePoints, FitImages, Keep, Out, Refit, Trials, check_free
+from .prepare_trial_options import Calibration, CurvePoints, FitImages, Keep, Out, Refit, Trials
 
 if TYPE_CHECKING:
     import onnx
@@ -67,6 +68,7 @@ def factorize(
     limit: Limit = None,
     fit_images: FitImages = None,
     calibration: Calibration = 512,
+    fix_shape: FixShape = None,
     demo: Demo = False,
     curve: CurvePoints = True,
     report: Report = None,
@@ -92,12 +94,12 @@ def factorize(
         raise SettingsError("expected one of --energy, --rank and --budget-macs")
     ranks = _ranks(rank or [])
     path = resolve_model(model, demo)
-    check_free(out, path, force)
+    check_outputs((out,), (path, images, labels, fit_images), report, force)
     options = FactorOptions(energy, ranks, budget_macs, data_aware, refit, spatial, tuple(keep or ()), calibration)
     what = "energy" if energy is not None else "rank" if ranks is not None else "budget_macs"
     value = float(energy or budget_macs or (ranks if isinstance(ranks, int) else 0))
     given = SampleOptions(images, labels, anchors, label_names, scale, offset, colour, limit, demo)
-    trials = Trials("factorize", "Factorization", what, path, out, options, given, fit_images, calibration)
+    trials = Trials("factorize", "Factorization", what, path, out, options, given, fit_images, calibration, fix_shape)
 
     def change(proto: onnx.ModelProto, fitting: Judge | None, strength: float, progress: Progress) -> Changed:
         changed: Any = {} if what == "rank" else {what: strength}
@@ -120,6 +122,9 @@ def _ranks(given: list[str]) -> int | dict[str, int] | None:
     try:
         if len(given) == 1 and "=" not in given[0]:
             return int(given[0])
-        return {name: int(number) for name, _, number in (one.rpartition("=") for one in given) if name}
+        parts = [one.rpartition("=") for one in given]
+        if all(name for name, _, _ in parts):
+            return {name: int(number) for name, _, number in parts}
     except ValueError:
-        raise SettingsError(f"--rank {' '.join(given)}: expected a number, or LAYER=NUMBER") from None
+        pass
+    raise SettingsError(f"--rank {' '.join(given)}: expected a number, or LAYER=NUMBER for each layer")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .prepare_files import FixShape, check_outputs, network_of
 from .prepare_options import (
     Anchors,
     AsJson,
@@ -22,11 +23,11 @@ from .prepare_options import (
     Report,
     SampleOptions,
     Scale,
-    check_new,
     judge_of,
     resolve_model,
     tell,
 )
+from .prepare_quantize_cli import told_untuned
 from .progress_bar import ProgressBar
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def integer(
     offset: Offset = 0.0,
     colour: Colour = "",
     limit: Limit = None,
+    fix_shape: FixShape = None,
     demo: Demo = False,
     head: Annotated[Path | None, typer.Option(help="Where the other half goes, which takes the levels.")] = None,
     extractor: Annotated[
@@ -63,9 +65,10 @@ def integer(
     wide_share: Annotated[
         float,
         typer.Option(
-            help="Tensors with more of the whole loss than this have 12 bits, computed as exact floats.  1: none."
+            help="Tensors with more of the whole loss than this have 12 bits, and weights up to 12, computed as exact "
+            "floats.  1: none."
         ),
-    ] = 0.05,
+    ] = 0.02,
     equalize: Annotated[bool, typer.Option(help="Make small channels larger before they share a quantizer.")] = True,
     fine_tune: Annotated[bool, typer.Option(help="Fit weights and biases to the levels, layer by layer.")] = True,
     full: Annotated[bool, typer.Option("--full", help="Weights -127..127: not for x86 with AVX2 and no VNNI.")] = False,
@@ -86,9 +89,9 @@ def integer(
     from featlink_codec.errors import SettingsError
     from featlink_codec.files import write_whole
 
-    from .prepare.graph import load_model
+    from .prepare.folder import check_free
     from .prepare.quantization.integer import IntegerOptions, integer_backbone
-    from .prepare.quantization.integer_extractor import integer_extractor
+    from .prepare.quantization.integer_extractor import check_split, integer_extractor
     from .prepare.quantization.integer_report import integer_page
     from .prepare.record import plain, record_of, write_step
 
@@ -101,7 +104,10 @@ def integer(
         tensor = RELU_TENSOR
     if (extractor is None) != (into is None):
         raise SettingsError("--extractor and --into go together")
-    check_new((out, head), force)
+    check_outputs((out, head), (path, images, labels), report, force)
+    if extractor is not None and into is not None:
+        check_split(extractor, tensor)
+        check_free(into, force)
     options = IntegerOptions(
         method=method,
         scale_steps=steps,
@@ -113,9 +119,11 @@ def integer(
         samples=samples,
         tune_samples=tune_samples,
     )
-    judge = judge_of(path, SampleOptions(images, labels, anchors, label_names, scale, offset, colour, limit, demo))
+    proto = network_of(path, fix_shape)
+    given = SampleOptions(images, labels, anchors, label_names, scale, offset, colour, limit, demo)
+    judge = judge_of(path, given, proto)
     with ProgressBar() as bar:
-        found = integer_backbone(load_model(path), tensor, judge, options, bar)
+        found = integer_backbone(proto, tensor, judge, options, bar)
     write_whole(out, found.backbone.SerializeToString())
     if head is not None:
         write_whole(head, found.head.SerializeToString())
@@ -123,7 +131,8 @@ def integer(
         integer_extractor(extractor, found, into, force=force)
     figures = plain(found.figures())
     if report is not None:
-        used = {**vars(options), "tensor": tensor, "scale": scale, "offset": offset, "colour": colour, "demo": demo}
+        used = {**vars(options), "tensor": tensor, "scale": scale, "offset": offset, "colour": colour,
+                "fix_shape": list(fix_shape or ()), "demo": demo}  # fmt: skip
         files = {"model": path, "images": images}
         record = record_of("integer", files, used, figures, {"backbone": out, "head": head})
         write_step(report, record, integer_page(path.name, found))
@@ -142,4 +151,15 @@ def _lines(out: Path, found: IntegerBackbone) -> list[str]:
         ),
         *(f"  {doubt}" for doubt in doubts[:5]),
         *([f"  ... and {len(doubts) - 5} more, see --json"] if len(doubts) > 5 else []),
+        *told_untuned(_untuned(found)),
     ]
+
+
+def _untuned(found: IntegerBackbone) -> dict[str, str]:
+    """Weights that were not fitted to the levels although others were, and why."""
+    from .prepare.quantization.inner_inputs import why_untuned
+
+    shapes = {name: one.integers.shape for name, one in found.network.weights.items()}
+    layers = found.network.places.layers if found.tuned else {}
+    rest = [name for name in layers if name in shapes and name not in found.tuned]
+    return {name: why_untuned(layers[name], shapes[name]) for name in rest}

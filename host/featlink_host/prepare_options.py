@@ -67,7 +67,8 @@ def resolve_model(model: Path | None, demo: bool) -> Path:
     if model is None:
         raise SettingsError("no model: give an ONNX file, or --demo")
     if not model.is_file():
-        raise SettingsError(f"{model}: no such file")
+        what = "found a folder, expected an ONNX file" if model.is_dir() else "no such file"
+        raise SettingsError(f"{model}: {what}")
     return model
 
 
@@ -152,19 +153,12 @@ def judge_if_given(model: Path, given: SampleOptions, proto: onnx.ModelProto | N
     return make(whole, samples, given.limit)
 
 
-def judge_of(model: Path, given: SampleOptions) -> Judge:
+def judge_of(model: Path, given: SampleOptions, proto: onnx.ModelProto | None = None) -> Judge:
     """The same where the step cannot do without (SettingsError: no images)."""
-    found = judge_if_given(model, given)
+    found = judge_if_given(model, given, proto)
     if found is None:
         raise SettingsError("no images: give --images (IDX, .npz, a folder of images, a video), or --demo")
     return found
-
-
-def check_new(files: Iterable[Path | None], force: bool) -> None:
-    """SettingsError: one of the files that a command is to write is there."""
-    for file in files:
-        if file is not None and file.exists() and not force:
-            raise SettingsError(f"{file}: is there already; --force replaces it")
 
 
 def tell(figures: Mapping[str, Any], lines: Iterable[str], as_json: bool) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from featlink_codec.errors import SettingsError
 
+from .prepare_files import FixShape, check_outputs
 from .prepare_options import (
     Anchors,
     AsJson,
@@ -26,7 +27,7 @@ from .prepare_options import (
     Scale,
     resolve_model,
 )
-from .prepare_trial_options import Calibration, CurvePoints, FitImages, Keep, Out, Refit, Trials, check_free
+from .prepare_trial_options import Calibration, CurvePoints, FitImages, Keep, Out, Refit, Trials
 
 if TYPE_CHECKING:
     import onnx
@@ -71,6 +72,7 @@ def prune(
     limit: Limit = None,
     fit_images: FitImages = None,
     calibration: Calibration = 512,
+    fix_shape: FixShape = None,
     demo: Demo = False,
     curve: CurvePoints = True,
     report: Report = None,
@@ -102,7 +104,7 @@ def prune(
     value = asked[what]
     assert value is not None
     path = resolve_model(model, demo)
-    check_free(out, path, force)
+    check_outputs((out,), (path, images, labels, fit_images), report, force)
     common: dict[str, Any] = {"refit": refit, "keep": tuple(keep or ()), "calibration": calibration}
     options: WeightOptions | ChannelOptions
     if sparsity is not None:
@@ -110,7 +112,7 @@ def prune(
     else:
         options = ChannelOptions(channels, budget_macs, importance, multiple=multiple, most=most, **common)
     given = SampleOptions(images, labels, anchors, label_names, scale, offset, colour, limit, demo)
-    trials = Trials("prune", "Pruning", what, path, out, options, given, fit_images, calibration)
+    trials = Trials("prune", "Pruning", what, path, out, options, given, fit_images, calibration, fix_shape)
 
     def change(proto: onnx.ModelProto, fitting: Judge | None, strength: float, progress: Progress) -> Changed:
         if isinstance(options, WeightOptions):

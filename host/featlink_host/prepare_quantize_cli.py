@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .prepare_files import FixShape, check_outputs, network_of
 from .prepare_options import (
     Anchors,
     AsJson,
@@ -22,13 +23,15 @@ from .prepare_options import (
     Report,
     SampleOptions,
     Scale,
-    check_new,
     judge_if_given,
     preprocessing_of,
     resolve_model,
     tell,
 )
 from .progress_bar import ProgressBar
+
+#: Layers that are listed one by one.
+TOLD = 5
 
 
 def quantize(
@@ -74,6 +77,7 @@ def quantize(
     offset: Offset = 0.0,
     colour: Colour = "",
     limit: Limit = None,
+    fix_shape: FixShape = None,
     demo: Demo = False,
     report: Report = None,
     force: Force = False,
@@ -90,7 +94,6 @@ def quantize(
     """
     from featlink_codec.files import write_whole
 
-    from .prepare.graph import load_model
     from .prepare.quantization.step import QuantizeOptions
     from .prepare.quantization.step import quantize as run_quantize
     from .prepare.quantization.step_report import quantize_page
@@ -100,7 +103,7 @@ def quantize(
     from .prepare.scoring import output_judge
 
     path = resolve_model(model, demo)
-    check_new((out, stream), force)
+    check_outputs((out, stream), (path, images, labels, tune_images), report, force)
     options = QuantizeOptions(
         WeightOptions(
             bits=weights,
@@ -117,10 +120,9 @@ def quantize(
         samples=samples,
         sweep=sweep,
     )
-    judge = judge_if_given(
-        path, SampleOptions(images, labels, anchors, label_names, scale, offset, colour, limit, demo)
-    )
-    proto, tuning = load_model(path), None
+    proto, tuning = network_of(path, fix_shape), None
+    given = SampleOptions(images, labels, anchors, label_names, scale, offset, colour, limit, demo)
+    judge = judge_if_given(path, given, proto)
     if tune_images is not None:
         tuning = output_judge(proto, open_samples(tune_images, None, proto, preprocessing_of(scale, offset, colour)))
     with ProgressBar() as bar:
@@ -132,7 +134,7 @@ def quantize(
     if report is not None:
         files = {"model": path, "images": images, "labels": labels, "tune_images": tune_images}
         used = {**vars(options), "weights": options.weights.figures(), "scale": scale, "offset": offset,
-                "colour": colour, "limit": limit, "demo": demo}  # fmt: skip
+                "colour": colour, "limit": limit, "fix_shape": list(fix_shape or ()), "demo": demo}  # fmt: skip
         record = record_of("quantize", files, used, figures, {"model": out, "stream": stream})
         write_step(report, record, quantize_page(path.name, found))
     tell(figures, lines(figures), as_json)
@@ -151,6 +153,9 @@ def lines(figures: dict[str, object]) -> list[str]:
         f"{figures['plain_bytes']} packed ({figures['ratio']:.1f}x), {figures['stream_bytes']} as a model stream"
     ]
     found += [sentence(word, figures[word]) for word in ("before", "after") if figures[word] is not None]
+    untuned = figures["untuned"]
+    assert isinstance(untuned, dict)
+    found += told_untuned(untuned)
     trials = figures["sweep"]
     assert isinstance(trials, list)
     for one in trials:
@@ -159,6 +164,12 @@ def lines(figures: dict[str, object]) -> list[str]:
             f"{one['stream_bytes']} as a stream"
         )
     return found
+
+
+def told_untuned(untuned: dict[str, str]) -> list[str]:
+    """Lines on layers that were not fine-tuned: the first few, and how many more."""
+    lines = [f"  not fine-tuned: {name}: {why}" for name, why in list(untuned.items())[:TOLD]]
+    return lines + ([f"  ... and {len(untuned) - TOLD} more, see --json"] if len(untuned) > TOLD else [])
 
 
 def _groups(text: str) -> str | int:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from .prepare_files import check_outputs
 from .prepare_options import AsJson, Report
 from .progress_bar import ProgressBar
 
@@ -47,6 +48,7 @@ def sparsify(
     Zero run-length coding is measured beside, as a rival: the stream carries
     HEVC only.
     """
+    from featlink_codec.errors import SettingsError
     from featlink_codec.video.clip import open_source
 
     from .prepare.record import StepRecord, digest_of, package_version, plain, write_step
@@ -55,6 +57,11 @@ def sparsify(
     from .prepare.sparsify_run import sparsify_extractor
 
     options = SparsifyOptions(threshold, sparsity, agreement, frames, qp)
+    if not extractor.is_dir():
+        raise SettingsError(
+            f"{extractor}: found {'a file' if extractor.exists() else 'nothing'}, expected an extractor"
+        )
+    check_outputs((), (), report)
     given = {"extractor": digest_of(extractor), "source": digest_of(source)} if report is not None else {}
     with ProgressBar() as bar:
         feature, found = sparsify_extractor(extractor, open_source(source), options, bar)

@@ -36,6 +36,13 @@ BudgetMs = Annotated[
 FixShape = Annotated[
     list[str] | None, typer.Option(metavar="NAME=1,3,H,W", help="Shape of an input that leaves axes open.")
 ]
+StandardOnly = Annotated[
+    bool,
+    typer.Option(
+        "--standard-only",
+        help="Only the standard's quantizers: no maps with values below 0, which need adaptive ones.",
+    ),
+]
 Fps = Annotated[float, typer.Option(help="Pictures a second, for rates.")]
 
 
@@ -57,6 +64,7 @@ def survey(
     ] = None,
     fps: Fps = 10.0,
     largest_set: Annotated[int, typer.Option("--sets", min=1, max=4, help="Most tensors of a set; 1: no sets.")] = 3,
+    standard_only: StandardOnly = False,
     runs: Annotated[int, typer.Option(min=0, help="Runs of each half, for the median; 0: no times.")] = 5,
     fix_shape: FixShape = None,
     report: Report = None,
@@ -88,6 +96,7 @@ def survey(
         samples=limit,
         runs=runs,
         fixed_shapes=dict(parse_shape(text) for text in fix_shape or ()),
+        standard_only=standard_only,
     )
     proto = load_model(path)
     if options.fixed_shapes:

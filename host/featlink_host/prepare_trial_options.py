@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featlink_codec.errors import SettingsError
-
+from .prepare_files import network_of
 from .prepare_options import SampleOptions, judge_if_given, tell
 from .progress_bar import ProgressBar
 
@@ -46,6 +45,7 @@ class Trials:
     :param what: the option that says how strong, e.g. "budget_macs"
     :param options: of the step, a dataclass
     :param calibration: samples to fit with
+    :param fix_shape: of open inputs
     """
 
     step: str
@@ -57,6 +57,7 @@ class Trials:
     given: SampleOptions
     fit_images: Path | None
     calibration: int
+    fix_shape: Sequence[str] | None = None
 
     def run(
         self,
@@ -70,14 +71,13 @@ class Trials:
         :param others: strengths, among them `value`
         :returns: what came of it, and whether there were samples to fit with
         """
-        from .prepare.graph import load_model
         from .prepare.pruning.trials import try_out
 
-        judge = fitting = judge_if_given(self.path, self.given)
+        proto = network_of(self.path, self.fix_shape)
+        judge = fitting = judge_if_given(self.path, self.given, proto)
         if self.fit_images is not None:
             own = replace(self.given, images=self.fit_images, labels=None, limit=self.calibration, demo=False)
-            fitting = judge_if_given(self.path, own)
-        proto = load_model(self.path)
+            fitting = judge_if_given(self.path, own, proto)
         key = (self.step, self.options, self.given.images, self.fit_images, self.given.limit)
         notes = self.out.with_name(f"{self.out.name}.search")
         with ProgressBar() as bar:
@@ -106,15 +106,9 @@ class Trials:
             left.update((f"{name} (refit)", why) for name, why in refit.left.items())
             paragraphs.append(f"{len(refit.fitted)} layers were fitted anew on {self.calibration} samples at most.")
         title = f"{self.title} of {self.path.name}"
-        page = page_of(title, self.what.replace("_", " "), tried, layers, left, paragraphs)
+        page = page_of(title, self.what.replace("_", " ").replace("macs", "of MACs"), tried, layers, left, paragraphs)
         used = asdict(self.given)
         inputs = {"model": self.path, "images": used.pop("images"), "fit_images": self.fit_images}
         del used["labels"]
-        record = {**asdict(self.options), **used}
+        record = {**asdict(self.options), **used, "fix_shape": list(self.fix_shape or ())}
         tell(keep(self.out, report, tried, self.step, inputs, record, page), summary(tried, self.out), as_json)
-
-
-def check_free(out: Path, model: Path, force: bool) -> None:
-    """SettingsError: a file stands there already, or it is the network itself."""
-    if out.exists() and (not force or out.resolve() == model.resolve()):
-        raise SettingsError(f"{out}: stands there already: --force replaces it, unless it is the network itself")

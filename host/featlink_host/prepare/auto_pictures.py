@@ -11,19 +11,27 @@ from featlink_codec.video.clip import Clip
 
 from ..detector import Detection, match
 from ..report.boxes import draw_boxes, small_jpeg
+from .auto_answers import answer_pictures
 from .build_maps import chosen_pictures
 from .build_points import Bench, CodedPoint
-from .page import Pair
+from .page import Pair, Pictures
 from .scoring import DetectorJudge, Judge
 
 #: Pictures that are shown, and how wide.
 SHOWN, WIDTH = 3, 640
 
 
-def picture_pairs(judge: Judge, bench: Bench, chosen: CodedPoint, clip: Clip, frames: int) -> list[Pair]:
-    """From each part of the pictures the one with most objects; none where no objects are looked for."""
-    if not isinstance(judge, DetectorJudge):
-        return []
+def sample_pictures(judge: Judge, bench: Bench, chosen: CodedPoint, clip: Clip, frames: int) -> Pictures | None:
+    """What both networks make of some pictures; None where their outputs cannot be told of a picture."""
+    if isinstance(judge, DetectorJudge):
+        pairs = _with_boxes(judge, bench, chosen, clip, frames)
+        note = "Left the whole network on the picture, right the split network on the map that went over the link."
+        return Pictures("What the two networks see", pairs, note)
+    return answer_pictures(judge, bench, chosen, clip, frames)
+
+
+def _with_boxes(judge: DetectorJudge, bench: Bench, chosen: CodedPoint, clip: Clip, frames: int) -> list[Pair]:
+    """From each part of the pictures the one with most objects."""
     found: list[list[Detection]] = []
     run = bench.runner(chosen.way)
 

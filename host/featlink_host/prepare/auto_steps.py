@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
@@ -23,6 +23,7 @@ class Transformation:
     :param function: (model, judge, options, progress) -> a result with .model and .figures()
     :param options: class of its options
     :param argument: which of them `auto` sets
+    :param fixed: options that `auto` always gives
     :param inner: class of options inside those, under the name `weights`, which has the argument
     """
 
@@ -31,12 +32,15 @@ class Transformation:
     options: str
     argument: str
     inner: str = ""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
 
 #: By the name of the option, in the order in which they are done.
 TRANSFORMATIONS: Mapping[str, Transformation] = {
     "prune": Transformation("pruning.structured", "prune_channels", "ChannelOptions", "channels"),
-    "low_rank": Transformation("factorization.step", "factorize", "FactorOptions", "energy"),
+    "low_rank": Transformation(
+        "factorization.step", "factorize", "FactorOptions", "budget_macs", fixed={"spatial": True}
+    ),
     "sparsity": Transformation("pruning.unstructured", "prune_weights", "WeightOptions", "sparsity"),
     "quantize": Transformation("quantization.step", "quantize", "QuantizeOptions", "bits", "WeightOptions"),
 }
@@ -58,7 +62,7 @@ def transform(
     if step.inner:
         options = getattr(module, step.options)(weights=getattr(module, step.inner)(**{step.argument: int(value)}))
     else:
-        options = getattr(module, step.options)(**{step.argument: value})
+        options = getattr(module, step.options)(**{step.argument: value}, **step.fixed)
     result = getattr(module, step.function)(model, judge, options, progress)
     onnx.checker.check_model(result.model)
     return result.model, result.figures()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from featlink_codec.errors import SettingsError
-from featlink_codec.extractor import ExtractorSettings, SsdDetectorTask, VideoSettings, sha256_of
+from featlink_codec.extractor import ExtractorSettings, sha256_of
 from featlink_codec.files import write_whole
 from featlink_codec.model.onnx_file import write_onnx
 from featlink_codec.model.stream_files import opened
@@ -21,7 +20,7 @@ from featlink_codec.video.limits import X265_LIMITS, EncoderLimits
 
 from ..model.job import Job, run_job
 from ..model.notes import Notes
-from .build_maps import fit_maps, keep_maps
+from .build_bench import check_sign, judge_for, open_bench, split_extractor
 from .build_points import Bench, CodedPoint, Way, point_of
 from .build_rivals import CRFS, RivalPoint, measure_rivals
 from .build_search import Target, build_kinds, search, with_qps
@@ -30,22 +29,13 @@ from .folder import check_free
 from .graph import load_model
 from .kept_judge import KeptJudge
 from .orders import MAX_SIMILARITY_CHANNELS, ORDERS
-from .pipeline import PrepareOptions, input_settings, prepare_split, write_variant
-from .planner import Plan, plan, planned_grids, refresh_every
-from .quantizer_fits import AdaptiveChoice, Fitter
-from .quantizer_sensitivity import channel_sensitivity
-from .samples import ClipSamples
-from .scoring import Judge, Score, detector_judge, labelled_judge, output_judge
-from .split import open_graph
-from .structure import read_structure
+from .pipeline import PrepareOptions, write_variant
+from .planner import Plan, plan, planned_grids
+from .scoring import Judge, Score
 
-#: The QP that packings and orders of channels are compared at.
-PLAN_QP = 22
 #: Pictures that everything is tried on.
 DEFAULT_FRAMES = 48
 STREAM_FILE = "backbone.nnc"
-#: Folder of the split network inside the working folder, and the file of the maps.
-_SPLIT, _MAPS = "split", "maps.npy"
 
 
 @dataclass(frozen=True)
@@ -63,6 +53,7 @@ class BuildOptions:
     :param depths: bits of a level to try
     :param crfs: of the rival, x265 of the pictures; empty: no rival
     :param orders: of channels, to try
+    :param standard_only: a map with values below 0 is refused
     """
 
     tensor: str
@@ -76,6 +67,7 @@ class BuildOptions:
     depths: tuple[int, ...] = (2, 4, 8)
     crfs: tuple[float, ...] = CRFS
     orders: tuple[str, ...] = tuple(ORDERS)
+    standard_only: bool = False
 
     def __post_init__(self) -> None:
         for mode in self.modes:
@@ -84,6 +76,8 @@ class BuildOptions:
         for depth in self.depths:
             if depth not in (2, 4, 8):
                 raise SettingsError(f"depth: found {depth}, expected 2, 4 or 8")
+        if self.standard_only and "adaptive" in self.modes:
+            raise SettingsError("quantizer: found adaptive, expected those of the standard only")
         if self.fps is not None and not self.fps > 0:
             raise SettingsError(f"--fps: found {self.fps:g}, expected a number above 0")
 
@@ -168,28 +162,17 @@ def build(
     check_free(out, force)
     notes = notes or Notes(None, "")
     tell = progress or (lambda stage, done, total: None)
-    folder = work / _SPLIT
-    shutil.rmtree(folder, ignore_errors=True)
-    how = replace(options.prepare, video=_video(options), mode="adaptive", quantizer=AdaptiveChoice())
-    prepared = prepare_split(model, options.tensor, clip, folder, how, progress=progress)
+    prepared = split_extractor(model, clip, work, options, reference, progress)
+    folder = prepared.folder
     settings, stream_bytes, calibration = _carry_backbone(folder, prepared.settings, clip, options, progress)
+    check_sign(calibration, model, options)
     kinds = build_kinds(options.modes, options.depths, calibration.minimum < 0)
     judge = judge_for(reference or model, clip, options, labels)
     kept = KeptJudge(judge, work)
-    maps = keep_maps(work / _MAPS, folder, settings, clip, options.frames, progress)
-    feature = settings.maps[0]
-    levels = maps.levels(feature, folder)
-    planned = _planned(folder, settings, levels, options, progress)
-    feature = replace(feature, packing=planned.best.packing)
-    interval_s = maps.interval_s
-    every = refresh_every(settings.video, interval_s)
-    del levels
-    fps = options.fps or (1 / interval_s if interval_s else clip.fps)
-    maximum = calibration.maximum
-    head = folder / settings.models.head
-    fitter = Fitter(work, fit_maps(maps), read_structure(open_graph(model), options.tensor),
-                    lambda: channel_sensitivity(head, feature.tensor, maps.values))  # fmt: skip
-    bench = Bench(maps, head, kept, feature, settings.video, maximum, every, fps, fitter)
+    bench = open_bench(folder, settings, calibration, model, clip, options, kept, work, progress)
+    planned = _planned(folder, settings, bench.maps.levels(bench.feature, folder), options, progress)
+    bench.feature = replace(bench.feature, packing=planned.best.packing)
+    fps = bench.fps
 
     def measure(way: Way) -> CodedPoint:
         known = notes.get(f"point {way}")
@@ -199,35 +182,43 @@ def build(
         return point_of(known)
 
     uncoded = kept.score_of(bench.uncoded())
-    chosen, points = search(options.target, measure, with_qps(kinds), lambda done, total: tell("settings", done, total))
+    try:
+        chosen, points = search(
+            options.target, measure, with_qps(kinds), lambda done, total: tell("settings", done, total)
+        )
+    except SettingsError as error:
+        if uncoded.merit >= (options.target.agreement or 0.0):
+            raise
+        hint = (
+            "another --agreement; are labels, --scale and --offset the network's own?"
+            if labels is not None
+            else ("another --agreement, or cut")
+        )
+        raise SettingsError(f"{error}; maps that are not coded at all give {uncoded}: {hint}") from None
     rivals = measure_rivals(
-        options.crfs, reference or model, kept, clip, options.frames, settings, maps, every, fps, notes, progress
+        options.crfs,
+        reference or model,
+        kept,
+        clip,
+        options.frames,
+        settings,
+        bench.maps,
+        bench.every,
+        fps,
+        notes,
+        progress,
     )
     if watch is not None:
         watch(judge, bench, chosen)
-    feature, video = chosen.way.settings(settings.maps[0], settings.video, maximum, planned.best.packing, fitter)
+    feature, video = chosen.way.settings(
+        settings.maps[0], settings.video, bench.largest, planned.best.packing, bench.fitter
+    )
     final = write_variant(out, folder, settings, feature, video, force, work)
     backbone_bytes = (out / final.models.backbone).stat().st_size
     return Built(
         out, final, calibration, planned, tuple(points), chosen, uncoded, tuple(rivals), stream_bytes, backbone_bytes,
         fps, options,
     )  # fmt: skip
-
-
-def judge_for(model: Path, clip: Clip, options: BuildOptions, labels: NDArray[Any] | None = None) -> Judge:
-    """By detections, labels or outputs, on runs of consecutive pictures."""
-    if isinstance(options.prepare.task, SsdDetectorTask):
-        return detector_judge(model, options.prepare, clip, options.frames, runs=True)
-    samples = ClipSamples(clip, input_settings(open_graph(model), options.prepare), labels, runs=True)
-    make = output_judge if labels is None else labelled_judge
-    return make(model, samples, options.frames)
-
-
-def _video(options: BuildOptions) -> VideoSettings:
-    """The [video] table before a way is chosen: what the camera's encoder takes."""
-    limits = options.limits
-    chroma = "400" if limits is None or limits.takes("400") else "420"
-    return replace(options.prepare.video, session="continuous", lossless=False, qp=PLAN_QP, crf=None, chroma=chroma)
 
 
 def _carry_backbone(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import log2
 from pathlib import Path
@@ -18,7 +18,7 @@ from .build_maps import KeptMaps
 from .coded_maps import CodedSize, decoded_maps, head_runner, mean_bytes
 from .quantizer_fits import AdaptiveChoice, Fitter
 from .score import Score, score_of_figures
-from .scoring_runs import ModelRunner, Runner
+from .scoring_runs import ModelRunner, Runner, Tensor
 
 
 @dataclass(frozen=True)
@@ -176,11 +176,18 @@ class Bench:
 
         :param sizes: takes those of each map
         """
+        return self.head_on(self.decoded(way, sizes))
+
+    def decoded(self, way: Way, sizes: list[CodedSize] | None = None) -> Iterator[Tensor]:
+        """The maps as they come over the link, float32 [1, C, H, W], each coded when it is asked for."""
         feature, video = way.settings(self.feature, self.video, self.largest, None, self.fitter)
         folder = None if self.fitter is None else self.fitter.folder
-        maps = decoded_maps(self.maps, map_coding(feature, video, folder=folder), video, sizes)
+        return decoded_maps(self.maps, map_coding(feature, video, folder=folder), video, sizes)
+
+    def head_on(self, maps: Iterator[Tensor]) -> Runner:
+        """The head's outputs of the next maps."""
         return head_runner(self._head, self.feature.tensor, maps)
 
     def uncoded(self) -> Runner:
         """The same with the maps as they are."""
-        return head_runner(self._head, self.feature.tensor, (one[None] for one in self.maps.values))
+        return self.head_on(one[None] for one in self.maps.values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .build import Built
-from .build_points import CodedPoint
+from .build_points import CodedPoint, Way
 from .build_rivals import RivalPoint, kbps_at, merit_at
 from .curves import Curve, curves_plot
 from .page import Headline, Plot, Section, Table, Text, render_page
@@ -44,7 +44,8 @@ def build_sections(found: Built) -> list[Section]:
                 (f"{chosen.score.merit:.3f}", "", merit),
                 (f"{found.stream_bytes / 1e3:,.0f}", "kB", f"the backbone's model stream "
                  f"({found.stream_bytes / found.backbone_bytes:.0%} of its ONNX file)"),
-                (str(chosen.way), "", "the chosen setting"),
+                ("lossless" if chosen.way.qp is None else f"QP {chosen.way.qp}", "",
+                 f"the chosen setting: {chosen.way.name}"),
             ]
         ),
         Text("Against video", verdict(found)),
@@ -71,7 +72,7 @@ def rate_plot(found: Built, distortion: bool = False) -> str:
     finite = [one for one in found.points if not distortion or one.score.distortion < float("inf")]
     for kind in kinds:
         some = [one for one in finite if one.way.kind == kind and one.way.qp is not None]
-        curves.append(Curve(kind.name, [one.kbps for one in some], [height(one) for one in some]))
+        curves.append(Curve(_short(kind), [one.kbps for one in some], [height(one) for one in some]))
     if found.rivals:
         curves.append(
             Curve("x265 of the picture", [one.kbps for one in found.rivals], [height(one) for one in found.rivals])
@@ -89,6 +90,11 @@ def rate_plot(found: Built, distortion: bool = False) -> str:
         log_y=distortion,
         chosen=(found.chosen.kbps, height(found.chosen)),
     )
+
+
+def _short(kind: Way) -> str:
+    """A quantizer's name for a legend."""
+    return kind.name.removeprefix("adaptive ").replace(" on average", "")
 
 
 def verdict(found: Built) -> list[str]:

@@ -16,6 +16,7 @@ from featlink_codec.errors import SettingsError
 from featlink_codec.files import write_whole
 from featlink_codec.tables import parse_json, read_text
 from featlink_codec.video.clip import Clip, open_source
+from featlink_codec.video.limits import EncoderLimits
 
 from ..model.notes import Notes
 from ..prepare_options import detector_options
@@ -64,6 +65,7 @@ class BuildArguments:
     #: what agreement is measured against, where it is not the model
     reference: str | None = None
     keep_whole: bool = False
+    standard_only: bool = False
 
     @classmethod
     def of(cls, options: Mapping[str, Any], where: Path) -> BuildArguments:
@@ -109,6 +111,11 @@ class BuildInputs:
     prepare: PrepareOptions
 
 
+def limits_of(arguments: BuildArguments) -> EncoderLimits | None:
+    """Of the target's encoder; None: x265's (SettingsError: no such target; says which there are)."""
+    return target_limits(Path(arguments.target)) if arguments.target is not None else None
+
+
 def open_inputs(arguments: BuildArguments, work: Path) -> BuildInputs:
     """Files, opened and checked; arrays of samples become pictures in the working folder.
 
@@ -145,6 +152,7 @@ def run_build(
     :raises SettingsError: see `build`
     """
     work.mkdir(parents=True, exist_ok=True)
+    limits = limits_of(arguments)
     digests = arguments.digests()
     options = plain(asdict(arguments))
     inputs = open_inputs(arguments, work)
@@ -155,13 +163,14 @@ def run_build(
         tensor=arguments.tensor,
         target=target,
         prepare=inputs.prepare,
-        limits=target_limits(Path(arguments.target)) if arguments.target is not None else None,
+        limits=limits,
         frames=arguments.frames,
         fps=arguments.fps,
         model_qp=arguments.model_qp,
         modes=arguments.modes,
         depths=arguments.depths,
         crfs=arguments.crfs,
+        standard_only=arguments.standard_only,
     )
     reference = Path(arguments.reference) if arguments.reference is not None else None
     built = build(

@@ -12,6 +12,7 @@ from onnx import numpy_helper, shape_inference
 from featlink_codec.errors import SettingsError
 
 from ..inference import one_line
+from .settled import settled
 
 #: Operators whose results are never negative, whatever goes in.
 NON_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Softplus", "Abs", "Exp", "Sqrt"})
@@ -236,7 +237,15 @@ def load_model(path: Path | str) -> onnx.ModelProto:
 
 def _infer(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     try:
-        return shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)
+        found = shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)
+        if (plain := settled(found)) is not None:
+            inferred = shape_inference.infer_shapes(plain, strict_mode=False, data_prop=True).graph
+            known = {value.name for value in inferred.value_info}
+            rest = [value for value in found.graph.value_info if value.name not in known]
+            for field, values in (("value_info", [*inferred.value_info, *rest]), ("output", [*inferred.output])):
+                found.graph.ClearField(field)
+                getattr(found.graph, field).extend(values)
+        return found
     except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
         raise SettingsError(f"{name}: shapes cannot be inferred: {one_line(error)}") from None
 

@@ -73,11 +73,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pairs of pictures."""
+    """Pairs of pictures.
+
+    :param boxes: they have boxes, whose colours are told
+    """
 
     title: str
     pairs: Sequence[Pair]
     note: str = ""
+    boxes: bool = True
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,12 @@ class Preprocessing:
     scale: float = 1 / 255
     offset: float = 0.0
     colour: str = ""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and self.scale):
+            raise SettingsError(f"scale: found {self.scale:g}, expected a number other than 0")
+        if not math.isfinite(self.offset):
+            raise SettingsError(f"offset: found {self.offset:g}, expected a finite number")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +101,7 @@ class ArraySamples:
         self.labelled = labels is not None
         if not self.count:
             raise SettingsError(f"{next(iter(rows.values())).path}: no images: found 0 samples")
-        if labels is not None and len(labels) != self.count:
-            raise SettingsError(f"found {len(labels)} labels for {self.count} samples, expected one each")
+        _check_count(labels, self.count, "samples")
         self._rows, self._types, self._labels, self._preprocessing = rows, types, labels, preprocessing
         self._shapes = {name: _sample_shape(one, shapes[name], name) for name, one in rows.items()}
 
@@ -105,6 +111,9 @@ class ArraySamples:
         readers = {name: one.read(places, size) for name, one in self._rows.items()}
         for first in range(0, len(places), size):
             inputs = {name: self._number(name, next(reader)) for name, reader in readers.items()}
+            for name, values in inputs.items():
+                if values.dtype.kind == "f" and not np.isfinite(values).all():
+                    raise SettingsError(f"{self._rows[name].path}: found NaN or infinity among the samples")
             some = places[first : first + size]
             yield Batch(inputs, None if self._labels is None else self._labels[some], first)
 
@@ -135,8 +144,7 @@ class ClipSamples:
         self.clip, self.settings = clip, settings
         self.count = clip.count()
         self.labelled = labels is not None
-        if labels is not None and len(labels) != self.count:
-            raise SettingsError(f"found {len(labels)} labels for {self.count} pictures, expected one each")
+        _check_count(labels, self.count, "pictures")
         self._labels, self._runs = labels, runs
 
     def places(self, limit: int | None = None) -> list[int]:
@@ -253,6 +261,11 @@ def read_labels(path: Path) -> NDArray[np.int64]:
     if LABELS not in rows and len(rows) != 1:
         raise SettingsError(f"{path}: no array {LABELS!r}; there are {', '.join(rows)}")
     return _integers(rows[LABELS] if LABELS in rows else next(iter(rows.values())))
+
+
+def _check_count(labels: NDArray[np.int64] | None, count: int, what: str) -> None:
+    if labels is not None and len(labels) != count:
+        raise SettingsError(f"found {len(labels)} labels for {count} {what}, expected one each")
 
 
 def _integers(rows: Rows) -> NDArray[np.int64]:

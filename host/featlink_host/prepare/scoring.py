@@ -94,7 +94,13 @@ class LabelTally(OutputTally):
         super().add(batch, wanted, found)
         scores = found[self._output]
         assert batch.labels is not None
-        self._right += int((scores.reshape(len(scores), -1).argmax(axis=1) == batch.labels).sum())
+        flat = scores.reshape(len(scores), -1)
+        if len(wrong := batch.labels[(batch.labels < 0) | (batch.labels >= flat.shape[1])]):
+            raise SettingsError(
+                f"labels: found {wrong[0]}, expected 0 to {flat.shape[1] - 1}: output {self._output!r} has "
+                f"{flat.shape[1]} numbers a sample"
+            )
+        self._right += int((flat.argmax(axis=1) == batch.labels).sum())
 
     def score(self) -> Score:
         """See Tally."""

@@ -62,7 +62,7 @@ def sparsify_sections(found: Sparsified) -> list[Section]:
             chosen=(found.chosen.threshold, found.chosen.score.merit),
         )
         sections.append(Plot("Threshold", svg, "A ring marks the chosen one."))
-    rows = [_row(point) for point in points]
+    rows = [_numbers(point) for point in points]
     chosen = points.index(found.chosen)
     sections.append(Table("What was measured", _names(points[0], found.coding), rows, RIVAL, chosen))
     return sections
@@ -84,7 +84,12 @@ def _names(point: DropPoint, coding: str) -> list[str]:
 
 
 def _row(point: DropPoint) -> list[object]:
+    """For the terminal: as text that lines up."""
+    threshold, zeros, *sizes, merit, distortion = _numbers(point)
+    return [f"{threshold:.4g}", f"{zeros:.1%}", *sizes, f"{merit:.4f}", f"{distortion:.3g}"]
+
+
+def _numbers(point: DropPoint) -> list[float]:
+    """For the page, which has its own way with numbers."""
     sizes = [point.map_bytes, *point.also_bytes.values(), point.run_bytes, point.run_entropy_bytes, point.entropy_bytes]
-    bytes_ = [round(size) for size in sizes]
-    shown = f"{point.score.merit:.4f}", f"{point.score.distortion:.3g}"
-    return [f"{point.threshold:.4g}", f"{point.zeros:.1%}", *bytes_, *shown]
+    return [point.threshold, point.zeros, *(round(size) for size in sizes), point.score.merit, point.score.distortion]

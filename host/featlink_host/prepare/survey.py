@@ -17,14 +17,13 @@ from .macs import count_macs
 from .scoring import Judge
 from .shapes import fix_shapes
 from .survey_measure import Looks, looks_of, time_halves
-from .survey_troubles import troubles_of
+from .survey_ranking import candidates, ranked_cuts
+from .survey_troubles import sign_of, troubles_of
 
 #: A rate estimate is of so many pictures a second unless told otherwise.
 DEFAULT_FPS = 10.0
 #: Samples whose values are looked at.
 DEFAULT_SAMPLES = 16
-#: Cuts whose estimates differ by less count as equal: the faster one is taken.
-EQUAL = 0.03
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ class SurveyOptions:
     :param samples: whose values are looked at
     :param runs: of each half, for the median; 0: no times
     :param fixed_shapes: of inputs
+    :param standard_only: values below 0, which only adaptive quantizers take, stand in the way
     """
 
     budget_ms: float | None = None
@@ -47,6 +47,7 @@ class SurveyOptions:
     samples: int = DEFAULT_SAMPLES
     runs: int = 5
     fixed_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    standard_only: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.largest_set <= 4:
@@ -73,6 +74,7 @@ class SurveyedCut:
     :param raw_bits: of a picture, at 8 bits a value
     :param looks: of the values of each tensor; None: no images
     :param troubles: why it cannot be built as it is, a sentence each; empty: it can
+    :param remarks: what else is to be known, a sentence each: values below 0 take adaptive quantizers
     :param within: it is within the budgets
     """
 
@@ -89,6 +91,7 @@ class SurveyedCut:
     looks: tuple[Looks, ...] | None
     troubles: tuple[str, ...]
     within: bool = True
+    remarks: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -116,7 +119,7 @@ class Survey:
 
     :param model: the network, with fixed shapes
     :param cuts: single tensors in graph order, then sets
-    :param chosen: of cuts; None: none is within the budgets and can be built
+    :param ranked: of cuts: those within the budgets that can be built, the best first
     :param nearest: of cuts; where none was chosen the one that misses the budgets least
     :param complete: no bound ended the search for sets
     :param samples: whose values were looked at
@@ -124,11 +127,20 @@ class Survey:
 
     model: onnx.ModelProto
     cuts: tuple[SurveyedCut, ...]
-    chosen: SurveyedCut | None
+    ranked: tuple[SurveyedCut, ...]
     nearest: SurveyedCut | None
     options: SurveyOptions
     complete: bool
     samples: int
+
+    @property
+    def chosen(self) -> SurveyedCut | None:
+        """The best one; None: none is within the budgets and can be built."""
+        return self.ranked[0] if self.ranked else None
+
+    def candidates(self, count: int) -> list[SurveyedCut]:
+        """Places worth a closer look, see `survey_ranking`."""
+        return candidates(self.ranked, count)
 
     def figures(self) -> dict[str, Any]:
         """For JSON."""
@@ -138,6 +150,7 @@ class Survey:
             "samples": self.samples,
             "sets_complete": self.complete,
             "chosen": self.chosen.tensors if self.chosen else None,
+            "ranked": [cut.tensors for cut in self.ranked],
             "nearest": self.nearest.tensors if self.nearest else None,
             "cuts": [
                 {**asdict(cut), "entropy_bits": cut.entropy_bits, "estimated_kbps": cut.kbps(fps)} for cut in self.cuts
@@ -174,14 +187,18 @@ def survey(
     for place, (near_ms, far_ms, refusal) in zip(places, times, strict=True):
         found = _cut(graph, place, macs, near_ms, far_ms)
         looks = tuple(seen[name] for name in place) if seen else None
-        troubles = troubles_of(graph, place, looks, refusal)
-        found = replace(found, looks=looks, troubles=tuple(troubles))
+        signs = sign_of(graph, place, looks, options.standard_only)
+        troubles = troubles_of(graph, place, looks, refusal, options.standard_only)
+        troubles, remarks = (troubles + signs, []) if options.standard_only else (troubles, signs)
+        found = replace(found, looks=looks, troubles=tuple(troubles), remarks=tuple(remarks))
         cuts.append(replace(found, within=_excess(found, options) <= 1))
     picture_bits = 8.0
     for side in graph.type_of(graph.input).shape or ():
         picture_bits *= side or 1
-    chosen, nearest = _choose(cuts, options, picture_bits)
-    return Survey(fixed, tuple(cuts), chosen, nearest, options, complete, samples)
+    usable = [cut for cut in cuts if cut.usable]
+    ranked = ranked_cuts([cut for cut in usable if cut.within], options, picture_bits)
+    nearest = None if ranked else min(usable, key=lambda cut: _excess(cut, options), default=None)
+    return Survey(fixed, tuple(cuts), tuple(ranked), nearest, options, complete, samples)
 
 
 def _cut(
@@ -237,23 +254,3 @@ def _excess(cut: SurveyedCut, options: SurveyOptions) -> float:
     if options.budget_kbps is not None:
         found.append(rate / options.budget_kbps if rate is not None else float("inf"))
     return max(found)
-
-
-def _choose(
-    cuts: list[SurveyedCut], options: SurveyOptions, picture_bits: float
-) -> tuple[SurveyedCut | None, SurveyedCut | None]:
-    """Of the cuts that can be built: the one within the budgets that sends least, of equals the fastest."""
-    usable = [cut for cut in cuts if cut.usable]
-    within = [cut for cut in usable if cut.within]
-    if not within:
-        return None, min(usable, key=lambda cut: _excess(cut, options), default=None)
-    if all(cut.near_ms is None for cut in within) or all(cut.entropy_bits is None for cut in within):
-        return min(within, key=lambda cut: cut.entropy_bits or cut.raw_bits or 0), None
-    if options.budget_ms is None:
-        # Nothing says what a millisecond is worth: the knee, where cost x rate is least, of those that send less than
-        # the picture itself would take.
-        gaining = [cut for cut in within if (cut.entropy_bits or 0) < picture_bits] or within
-        return min(gaining, key=lambda cut: (cut.near_ms or 0) * (cut.entropy_bits or 0)), None
-    least = min(cut.entropy_bits or 0 for cut in within)
-    equal = [cut for cut in within if (cut.entropy_bits or 0) <= least * (1 + EQUAL)]
-    return min(equal, key=lambda cut: cut.near_ms or 0), None

@@ -47,6 +47,9 @@ def survey_sections(found: Survey) -> list[Section]:
         note = "" if found.complete else "The search was bounded: there are more sets."
         sections.append(_table("Sets of tensors", sets, found, note))
     troubled = [(cut.name, "; ".join(cut.troubles)) for cut in found.cuts if cut.troubles]
+    noted = [(cut.name, "; ".join(cut.remarks)) for cut in found.cuts if cut.remarks and cut.usable]
+    if noted:
+        sections.append(Table("Adaptive quantizers only", ("tensor", "why"), noted))
     if troubled:
         sections.append(Table("What stands in the way", ("tensor", "why it cannot be built as it is"), troubled))
     return sections
@@ -58,18 +61,20 @@ def explain_choice(found: Survey) -> str:
     if chosen is None:
         near = found.nearest
         if near is None:
-            return "No cut can be built as it is; below stands what is in the way of each."
+            return "No cut can be built as it is; `prepare survey` says what is in the way of each."
         return f"No cut that can be built is within the budgets; the nearest is {_short(near, options.fps)}."
     if options.budget_ms is not None:
         why = "it sends least of those within the budget"
-    elif chosen.near_ms is not None and chosen.entropy_bits is not None:
+    elif (chosen.near_macs is not None or chosen.near_ms is not None) and chosen.entropy_bits is not None:
+        cost = "MACs" if chosen.near_macs is not None else "milliseconds"
         why = (
-            "its milliseconds x its bits are the least of those that send less than the raw picture "
-            "(no budget says what a millisecond is worth)"
+            f"its {cost} x its bits are the least of those that send less than the raw picture "
+            "(no budget says what the backbone's work is worth)"
         )
     else:
         why = "it sends least"
-    return f"Chosen: {_short(chosen, options.fps)}: {why}."
+    signed = " It has values below 0: adaptive quantizers only." if chosen.remarks else ""
+    return f"Chosen: {_short(chosen, options.fps)}: {why}.{signed}"
 
 
 def survey_plot(found: Survey) -> str:
@@ -84,7 +89,8 @@ def survey_plot(found: Survey) -> str:
         return float(cost or 0), float(cut.kbps(found.options.fps) or 0)
 
     groups = [
-        ("can be built", [cut for cut in known if cut.usable]),
+        ("can be built", [cut for cut in known if cut.usable and not cut.remarks]),
+        ("adaptive quantizers only", [cut for cut in known if cut.usable and cut.remarks]),
         ("cannot be built as it is", [cut for cut in known if not cut.usable and len(cut.tensors) == 1]),
         ("sets of tensors", [cut for cut in known if len(cut.tensors) > 1]),
     ]
@@ -113,7 +119,8 @@ def survey_columns(found: Survey) -> Columns:
     table.add_column("")
     for cut in found.cuts:
         cells = [str(_plain(value)) for value in _row(cut, found.options.fps)]
-        mark = "chosen" if cut is found.chosen else "" if cut.usable and cut.within else "no"
+        taken = "adaptive" if cut.remarks else ""
+        mark = "chosen" if cut is found.chosen else taken if cut.usable and cut.within else "no"
         table.add_row(*cells, mark, style="bold" if cut is found.chosen else None if cut.usable else "dim")
     return table
 

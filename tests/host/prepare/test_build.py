@@ -17,13 +17,10 @@ from featlink_codec.extractor import ExtractorSettings
 from featlink_codec.model.onnx_file import write_onnx
 from featlink_codec.model.stream_files import opened
 from featlink_host.prepare import build_step
-from featlink_host.prepare.auto import AutoArguments, publish, run_auto, work_folder
-from featlink_host.prepare.auto_report import auto_page
-from featlink_host.prepare.build_points import Bench, CodedPoint, Way
+from featlink_host.prepare.build_points import Way
 from featlink_host.prepare.build_report import build_page, verdict
 from featlink_host.prepare.build_rivals import RivalPoint, kbps_at, merit_at
 from featlink_host.prepare.build_step import BuildArguments, read_build, run_build, write_records
-from featlink_host.prepare.page import cell
 from featlink_host.prepare.record import digest_of
 from featlink_host.prepare.sample_pictures import write_pictures
 from featlink_host.prepare.scoring import Score
@@ -106,51 +103,6 @@ def test_a_record_builds_the_same_again(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_stopped_auto_goes_on_where_it_was(
-    given: BuildArguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    work = work_folder(out)
-    arguments = AutoArguments(replace(given, tensor="", depths=(8,), crfs=(30.0,)), survey_samples=2, survey_runs=1)
-    tried: list[Way] = []
-    measure = Bench.measure
-
-    def stopping(self: Bench, way: Way) -> CodedPoint:
-        if len(tried) == 3:
-            raise KeyboardInterrupt
-        tried.append(way)
-        return measure(self, way)
-
-    monkeypatch.setattr(Bench, "measure", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        run_auto(arguments, work)
-    assert not out.exists()
-    stages: list[str] = []
-    again: list[Way] = []
-    monkeypatch.setattr(Bench, "measure", lambda self, way: again.append(way) or measure(self, way))
-    found = run_auto(arguments, work, lambda stage, done, total: stages.append(stage))
-    assert not set(again) & set(tried)
-    assert {one.way for one in found.built.points} == {*tried, *again}
-    assert "times" not in stages  # the survey is known
-    write_records(work / "built", list(found.records), auto_page(found))
-    publish(work, out)
-    assert not work.exists()
-    assert ExtractorSettings.load(out).source_model.split_tensor == found.survey["chosen"]
-    assert [one["step"] for one in json.loads((out / "prepare.json").read_text())["steps"]] == ["survey", "build"]
-    page = (out / "prepare.html").read_text()
-    for text in ("Where to split", "Steps", "Against video", cell(found.built.chosen.kbps).split(".")[0]):
-        assert text in page
-
-
-def test_auto_takes_channels_out_first(given: BuildArguments, tmp_path: Path) -> None:
-    small = replace(given, tensor="", depths=(8,), crfs=())
-    steps = (("quantize", 4.0), ("prune", 0.5))
-    found = run_auto(AutoArguments(small, steps=steps, survey_samples=2, survey_runs=1), tmp_path / "w")
-    assert [row.name for row in found.rows] == ["prune", "quantize", "survey", "build"]
-    assert found.built.settings.maps[0].channels == 4
-    assert found.built.uncoded.distortion > 0  # against the network before it
-
-
 def test_the_command_works_on_arrays_with_labels(tmp_path: Path) -> None:
     images = np.random.default_rng(5).integers(0, 255, (6, 32, 32, 3), np.uint8)
     inputs = {"image": np.float32(images.transpose(0, 3, 1, 2)) / 255}
@@ -171,12 +123,15 @@ def test_the_command_works_on_arrays_with_labels(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_told_by_name(given: BuildArguments, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "l.txt").write_text("1\n")
+    (tmp_path / "board").mkdir()
+    (tmp_path / "board" / "target.toml").write_text('[[encoders]]\nbackend = "x265"\n')
     wrong = {
         "no image": {"images": str(tmp_path / "empty")},
         "no images: found no such file": {"images": str(tmp_path / "none")},
         "not the only tensor|not a tensor|no tensor": {"tensor": "nothing"},
         "found 1 labels for 10 pictures": {"labels": str(tmp_path / "l.txt")},
-        "no target: found no such file": {"target": str(tmp_path / "l")},
+        "found no target, expected a folder with target.toml.*there are board": {"target": str(tmp_path / "l")},
+        "values down to .*leave --standard-only out, or split at 'relu'": {"tensor": "conv", "standard_only": True},
         "exactly one of --kbps and --agreement": {"agreement": 0.5},
         "both --anchors and --label-names": {"anchors": str(tmp_path / "l.txt")},
     }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featlink_codec.errors import SettingsError
 from featlink_host.prepare.build_points import CodedPoint, Way, point_of
-from featlink_host.prepare.build_search import MAX_QP, Target, build_kinds, search, with_qps
+from featlink_host.prepare.build_search import MAX_QP, Target, build_kinds, expected_merits, missed, search, with_qps
 from featlink_host.prepare.scoring import Score
 
 
@@ -41,6 +43,7 @@ def test_within_a_rate_nothing_that_could_be_measured_is_much_better(kbps: float
     assert len(points) < len(ALL) / 4
 
 
+@settings(max_examples=25)
 @given(st.floats(0.5, 0.98))
 def test_of_those_that_are_good_enough_one_not_far_from_the_cheapest_is_found(agreement: float) -> None:
     best, _ = found(Target(agreement=agreement))
@@ -78,3 +81,34 @@ def test_a_difference_that_is_noise_does_not_outweigh_the_distortion() -> None:
 def test_a_point_is_that_of_its_figures() -> None:
     lost = CodedPoint(Way("uniform", 4, None), 1.5, 2.5, Score("outputs", 0.0, None, None, float("inf"), 3))
     assert point_of(lost.figures()) == lost
+
+
+def test_luck_of_a_coarse_setting_does_not_make_it_good_enough() -> None:
+    """Its neighbours, measured on the same pictures, say what it is worth."""
+
+    def measured(distortion: float, f1: float, kbps: float) -> CodedPoint:
+        score = Score("detections", f1, f1, f1, distortion, 64, 44)
+        return CodedPoint(Way("uniform", 8, int(1e4 * distortion)), kbps * 10, kbps, score)
+
+    fine = [measured(0.0003, 0.98, 900), measured(0.0008, 0.96, 800), measured(0.0013, 0.97, 600)]
+    lucky = measured(0.0092, 0.956, 300)
+    coarse = [measured(0.005, 0.85, 400), measured(0.007, 0.87, 350), measured(0.012, 0.8, 250)]
+    assert Target(agreement=0.95).best([*fine, lucky, *coarse]) is fine[2]
+    merits = expected_merits([*fine, lucky, *coarse])
+    assert merits[3] == pytest.approx((0.85 + 0.87 + 0.956) / 3)
+    assert Target(agreement=0.95).best([lucky, *coarse]) is None
+    said = missed(Target(agreement=0.95), [lucky, *coarse])
+    assert "recall 0.9560" in said
+    assert said.endswith("; 0.892 with settings of like distortion")
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=12))
+def test_expected_merits_never_rise_with_the_distortion(pairs: list[tuple[float, float]]) -> None:
+    points = [
+        CodedPoint(Way("uniform", 8, None), 1.0, 1.0, Score("accuracy", merit, None, None, distortion, 8))
+        for distortion, merit in pairs
+    ]
+    merits = expected_merits(points)
+    ordered = [merit for _, merit in sorted(zip([one for one, _ in pairs], merits, strict=True), key=lambda p: p[0])]
+    assert all(a >= b - 1e-9 for a, b in pairwise(ordered))
+    assert sum(merits) == pytest.approx(sum(merit for _, merit in pairs))

@@ -31,5 +31,28 @@ def test_plots_of_one_page_share_no_ids_and_are_the_same_again() -> None:
     assert one == curves_plot([Curve("a", [1], [1.0])], "x", "y", "t")
 
 
+@pytest.mark.parametrize("x", [[3000, 4000, 7000], [0.02, 0.05, 0.3], [3, 40, 70000]])
+def test_ticks_of_a_logarithmic_axis_are_numbers_as_people_write_them(x: list[float]) -> None:
+    svg = curves_plot([Curve("a", x, [1, 2, 3])], "bytes", "y", "t", log_x=True)
+    assert "mathdefault" not in svg
+    texts = [text.replace(",", "") for text in re.findall(r"<text[^>]*>([^<]+)</text>", svg)]
+    ticks = [float(text) for text in texts[: texts.index("bytes")]]
+    assert sum(min(x) <= tick <= max(x) for tick in ticks) >= 2
+
+
+def test_texts_of_points_side_by_side_do_not_overlap() -> None:
+    """Those of the second one stand below it."""
+    svg = curves_plot([Curve("a", [1, 99, 100], [2, 1, 1], text=["far", "one", "two"])], "x", "y", "t")
+    heights = {text: float(y) for y, text in re.findall(r'y="([\d.]+)"[^>]*>(one|two)</text>', svg)}
+    assert heights["two"] > heights["one"] + 8
+
+
+@pytest.mark.parametrize(("most", "tick"), [(8e6, "4 M"), (8000, "4,000"), (8, "4")])
+def test_large_numbers_of_an_axis_can_be_read(most: float, tick: str) -> None:
+    svg = curves_plot([Curve("a", [0, most], [1, 2])], "MACs", "y", "t")
+    assert tick in re.findall(r"<text[^>]*>([^<]+)</text>", svg)
+    assert "1e6" not in svg
+
+
 def test_no_point_is_no_fault() -> None:
     assert "<svg" in curves_plot([], "x", "y", "nothing", log_x=True)

@@ -57,7 +57,8 @@ def test_every_cut_is_told_with_what_it_costs_and_sends(images: Path) -> None:
     assert relu.entropy_bits == pytest.approx(-(share * np.log2(share)).sum() * 8 * 16 * 16, rel=0.02)
     assert relu.kbps(5) == pytest.approx(relu.entropy_bits * 5 / 1000)
     assert relu.usable
-    assert any("values down to" in one and "nearest: relu" in one for one in cuts["conv"].troubles)
+    assert cuts["conv"].usable
+    assert any("values down to" in one and "adaptive quantizers only" in one for one in cuts["conv"].remarks)
     assert any("expected" in one or "a map is 1xCxHxW" in one for one in cuts["flat"].troubles)
     json.dumps(plain(found.figures()), allow_nan=False)
 
@@ -76,6 +77,59 @@ def test_budgets_choose_and_the_nearest_is_told(images: Path) -> None:
     assert none.chosen is None
     assert none.nearest.name == "pooled"
     assert "nearest is pooled" in explain_choice(none)
+
+
+def test_only_the_standards_quantizers_rule_values_below_0_out(images: Path) -> None:
+    model = chain()
+    found = survey(model, judged(model, images), SurveyOptions(runs=0, standard_only=True))
+    cuts = {cut.name: cut for cut in found.cuts}
+    assert not any(cut.looks[0].minimum < 0 for cut in found.ranked)
+    assert any("values down to" in one and "nearest: relu" in one for one in cuts["conv"].troubles)
+    assert "conv" in {cut.name for cut in survey(model, judged(model, images), SurveyOptions(runs=0)).ranked}
+
+
+def test_the_ranking_does_not_hang_on_milliseconds(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = chain()
+    judge = judged(model, images)
+    names = []
+    for slow in (1, -1):
+        times = {"place": 0}
+
+        def measured(run: object, inputs: object, runs: int, slow: int = slow, times: dict = times) -> float:
+            times["place"] += 1
+            return 10.0 + slow * times["place"]
+
+        monkeypatch.setattr(survey_measure, "_median_ms", measured)
+        names.append([cut.name for cut in survey(model, judge, SurveyOptions(runs=1)).ranked])
+    assert names[0] == names[1]
+
+
+def test_candidates_are_no_twins_and_of_different_sizes(images: Path) -> None:
+    model = chain()
+    found = survey(model, judged(model, images), SurveyOptions(runs=0, budget_kbps=1e6))
+    some = found.candidates(2)
+    assert [cut.raw_bits for cut in some] == list(dict.fromkeys(cut.raw_bits for cut in found.ranked))
+    assert some[0] is found.chosen
+    every = {cut.name for cut in found.candidates(9)}
+    # Not both of a convolution and its Relu; both convolutions' maps, since they differ.
+    assert len(every & {"conv", "relu"}) == 1
+    assert len(every & {"conv2", "relu2"}) == 1
+    assert "pooled" in every
+
+
+def test_what_is_the_picture_still_comes_last(images: Path) -> None:
+    """Nothing is computed there, so that no cost speaks against it: a video encoder takes the picture."""
+    model = chain("n")
+    halved = helper.make_node("AveragePool", ["image"], ["small"], kernel_shape=[2, 2], strides=[2, 2])
+    widened = helper.make_node("Resize", ["small", "", "scales"], ["padded"], mode="nearest")
+    for node in model.graph.node:
+        node.input[:] = ["padded" if name == "image" else name for name in node.input]
+    model.graph.node.insert(0, halved)
+    model.graph.node.insert(1, widened)
+    model.graph.initializer.append(helper.make_tensor("scales", TensorProto.FLOAT, [4], [1, 1, 2, 2]))
+    for budget in (None, 1e4):
+        found = survey(model, judged(model, images), SurveyOptions(runs=1, fps=5, budget_ms=budget))
+        assert {cut.name for cut in found.ranked[-2:]} == {"small", "padded"}
 
 
 def test_a_pyramid_has_its_sets(images: Path) -> None:

@@ -47,7 +47,10 @@ def by_budget(factors: Mapping[str, Factors], macs: Mapping[str, int], rest: int
     """
     least = rest + sum(min(macs[name], _macs(one, 1, macs[name])) for name, one in factors.items())
     if budget < least:
-        raise SettingsError(f"budget of {budget} MACs: with rank 1 everywhere {least} are left")
+        every = rest + sum(macs[name] for name in factors)
+        raise SettingsError(
+            f"budget of {budget} MACs: with rank 1 everywhere {least} are left, {least / every:.3f} of all"
+        )
 
     def at(price: float) -> tuple[dict[str, int], int]:
         ranks, whole = {}, rest

@@ -100,6 +100,7 @@ def factorize(
     layers, whole = _candidates(model, options)
     if not layers:
         raise SettingsError("found no fully connected layer and no 1x1 convolution of constant weights to factorize")
+    before = size_of(model)
     moments = {}
     if options.data_aware and batches is not None:
         moments = _covariances(model, layers, batches, progress)
@@ -132,7 +133,7 @@ def factorize(
         whole,
         changes(model, after),
         fitted,
-        size_of(model),
+        before,
         size_of(after),
     )
 

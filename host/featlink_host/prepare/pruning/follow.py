@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from ..graph import DataGraph
-from .channels import Channels, Ids, Ledger, Slice
-from .weights import Weights, attributes_of, label_of, reads
+from .channels import Channels, Ids
+from .follow_shapes import ShapeRules
+from .following import Unfollowed
+from .weights import attributes_of, label_of, reads
 
 #: One input or more of one shape, the same channels come out.
 _PASS = frozenset(
@@ -26,10 +24,6 @@ _ELEMENTWISE = frozenset(["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum"
 _REDUCE = frozenset(["ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL1", "ReduceL2"])
 
 
-class Unfollowed(Exception):  # noqa: N818 (not an error: what it says goes into the report)
-    """An operator whose channels cannot be followed, and why."""
-
-
 def channels_of(model: onnx.ModelProto) -> Channels:
     """The channels of a network, axis 1 of its tensors.
 
@@ -41,22 +35,9 @@ def channels_of(model: onnx.ModelProto) -> Channels:
     return _Follower(model).run()
 
 
-class _Follower:
+class _Follower(ShapeRules):
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.model = model
-        self.used = {name for node in model.graph.node for name in reads(node)}
-        self.used.update(value.name for value in model.graph.output)
-        self.weights = Weights(model)
-        self.types = DataGraph(model)
-        self.ledger = Ledger()
-        self.ids: dict[str, Ids] = {}
-        self.slices: list[Slice] = []
-        self.depthwise: dict[str, Ids] = {}
-        self.reshaped: dict[str, tuple[int, Ids]] = {}
-        self.rank: dict[str, int] = {}
-        initializers = {tensor.name for tensor in model.graph.initializer}
-        #: what depends on the network's inputs
-        self.data = {value.name for value in model.graph.input if value.name not in initializers}
+        super().__init__(model)
         rules: dict[str, Callable[[onnx.NodeProto], Ids]] = {
             "Conv": self._conv,
             "ConvTranspose": self._conv,
@@ -107,39 +88,6 @@ class _Follower:
         rank = {node.output[0]: self.rank.get(node.input[0], 2) for node in self.model.graph.node if node.input}
         groups = self.ledger.groups(self.slices)
         return Channels(self.ledger.units(), tuple(self.slices), self.depthwise, self.reshaped, groups, rank)
-
-    # What an operator reads
-
-    def _shape(self, name: str) -> tuple[int | None, ...]:
-        shape = self.types.type_of(name).shape
-        if shape is None:
-            raise Unfollowed(f"reads {name}, whose shape is unknown")
-        return shape
-
-    def _read(self, name: str) -> Ids:
-        """The channels of a tensor; those of one that was not followed have to stay."""
-        if name not in self.ids:
-            shape = self._shape(name)
-            if len(shape) < 2 or shape[1] is None:
-                raise Unfollowed(f"reads {name}, whose channels are unknown")
-            found = self.ledger.new(shape[1], "")
-            self.ledger.keep(found, f"{name} was not followed")
-            self.ids[name], self.rank[name] = found, len(shape)
-        return self.ids[name]
-
-    def _constant(self, node: onnx.NodeProto, position: int) -> NDArray[Any]:
-        name = node.input[position] if position < len(node.input) else ""
-        found = self.weights.values(name) if name else None
-        if found is None:
-            raise Unfollowed(f"has no constant {name or f'input {position}'}")
-        return found
-
-    def _slice(self, node: onnx.NodeProto, position: int, axis: int, ids: Ids, role: str) -> None:
-        self.slices.append(Slice(node.output[0], position, axis, ids, role))
-
-    def _rank_after(self, node: onnx.NodeProto) -> int:
-        shape = self.types.type_of(node.output[0]).shape
-        return len(shape) if shape is not None else self.rank.get(node.input[0], 2)
 
     # Rules: from a node to the channels of its first output
 
@@ -232,89 +180,3 @@ class _Follower:
         for position, axis in cuts:
             self._slice(node, position, axis, wide, "beside")
         return wide
-
-    def _concat(self, node: onnx.NodeProto) -> Ids:
-        known = [self._read(name) for name in node.input]
-        axes = {self.rank[name] for name in node.input}
-        axis = attributes_of(node)["axis"]
-        if len(axes) == 1 and axis < 0:
-            axis += next(iter(axes))
-        if axis == 1:
-            return np.concatenate(known)
-        if axis == 0 or len({len(one) for one in known}) != 1:
-            raise Unfollowed(f"joins tensors along axis {axis}")
-        for one in known[1:]:
-            self.ledger.tie(known[0], one)
-        return known[0]
-
-    def _flatten(self, node: onnx.NodeProto) -> Ids:
-        shape = self._shape(node.input[0])
-        axis = attributes_of(node).get("axis", 1)
-        if axis not in (1, 1 - len(shape)):
-            raise Unfollowed(f"flattens from axis {axis} on")
-        return self._flat(node.input[0])
-
-    def _flat(self, name: str) -> Ids:
-        """The channels when all axes after them become places of one."""
-        places = self._shape(name)[2:]
-        if any(side is None for side in places):
-            raise Unfollowed("flattens a map of unknown size")
-        return np.repeat(self._read(name), math.prod(side for side in places if side is not None))
-
-    def _reshape(self, node: onnx.NodeProto) -> Ids:
-        before, target = self._shape(node.input[0]), self._constant(node, 1).reshape(-1).tolist()
-        read = self._read(node.input[0])
-        if attributes_of(node).get("allowzero", 0) or len(target) < 2 or target[0] not in (0, -1, before[0] or 1):
-            raise Unfollowed(f"makes the shape {target}")
-        flat = self._flat(node.input[0]) if len(target) == 2 else read
-        rest = [side for side in target[2:] if side != 1]
-        small = all(side == 1 for side in before[2:])
-        if len(target) == 2 and target[1] in (-1, len(flat)):
-            made = flat
-        elif small and not rest and target[1] in (-1, 0, len(read)):
-            made = read
-        else:
-            raise Unfollowed(f"makes the shape {target}")
-        if target[1] > 0:
-            self.reshaped[node.output[0]] = (1, made)
-        return made
-
-    def _axes(self, node: onnx.NodeProto, rank: int) -> list[int]:
-        found = attributes_of(node).get("axes")
-        if found is None:
-            if len(node.input) < 2 or not node.input[1]:
-                raise Unfollowed("names no axes")
-            found = self._constant(node, 1).reshape(-1).tolist()
-        return [axis + rank if axis < 0 else axis for axis in found]
-
-    def _squeeze(self, node: onnx.NodeProto) -> Ids:
-        read = self._read(node.input[0])
-        axes = self._axes(node, len(self._shape(node.output[0] if node.op_type == "Unsqueeze" else node.input[0])))
-        if any(axis < 2 for axis in axes):
-            raise Unfollowed(f"moves axes {axes}")
-        return read
-
-    def _reduce(self, node: onnx.NodeProto) -> Ids:
-        read = self._read(node.input[0])
-        if any(axis < 2 for axis in self._axes(node, len(self._shape(node.input[0])))):
-            raise Unfollowed("sums up over channels or samples")
-        return read
-
-    def _pad(self, node: onnx.NodeProto) -> Ids:
-        read = self._read(node.input[0])
-        found = attributes_of(node).get("pads")
-        pads = list(found) if found is not None else self._constant(node, 1).reshape(-1).tolist()
-        rank = len(self._shape(node.input[0]))
-        if len(pads) != 2 * rank or any(pads[place] for place in (0, 1, rank, rank + 1)):
-            raise Unfollowed("pads channels or samples")
-        return read
-
-    def _resize(self, node: onnx.NodeProto) -> Ids:
-        read = self._read(node.input[0])
-        if len(node.input) > 3 and node.input[3]:
-            raise Unfollowed("names the size of its result")
-        place = 2 if len(node.input) > 2 else 1
-        scales = self._constant(node, place).reshape(-1).tolist()
-        if len(scales) != len(self._shape(node.input[0])) or scales[:2] != [1, 1]:
-            raise Unfollowed(f"scales by {scales}")
-        return read

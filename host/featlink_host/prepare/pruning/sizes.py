@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from ...model.onnx_graph import from_proto
 from ...model.search import Point, settings_at
 from ..graph import DataGraph
 from ..macs import count_macs
+from ..shapes import fix_shapes
+from .weights import label_of
 
 #: Quantization parameter of the model stream whose bytes are told.
 QP = -32
@@ -83,17 +86,29 @@ def layer_macs(model: onnx.ModelProto) -> dict[str, int]:
     found: dict[str, int] = {}
     for node, macs in zip(graph.model.graph.node, count_macs(graph.model), strict=True):
         if macs is None:
-            raise SettingsError(f"{node.op_type} {node.name or node.output[0]}: MACs are unknown: a shape is open")
+            # Open inputs are the common reason, and can be mended: this says how.
+            fix_shapes(model, {})
+            raise SettingsError(f"{label_of(node)}: its MACs are unknown, {_reason(graph)}")
         if macs:
             found[node.output[0]] = macs
     return found
 
 
+def _reason(graph: DataGraph) -> str:
+    """The first operator whose result shape inference cannot tell although it knows what goes in."""
+    for node in graph.model.graph.node:
+        shapes = [graph.type_of(name).shape for name in node.output if name in graph.tensors]
+        if any(shape is None or None in shape for shape in shapes):
+            domain = f"{node.domain}." if node.domain not in ("", "ai.onnx") else ""
+            return f"as the shape of what {domain}{node.op_type} {label_of(node)} makes is open"
+    return "as a shape is open"
+
+
 def budget_of(asked: float, whole: int) -> int:
     """MACs that a budget comes to: a share up to 1, else a number.
 
-    :raises SettingsError: not above 0
+    :raises SettingsError: not above 0, or infinite
     """
-    if not asked > 0:
+    if not 0 < asked < math.inf:
         raise SettingsError(f"budget of MACs: found {asked:g}, expected a share up to 1, or a number of MACs")
     return round(asked * whole) if asked <= 1 else round(asked)

@@ -126,6 +126,10 @@ def prune_channels(
     batches = None if judge is None else batches_of(judge, options.calibration)
     fitting = options.refit and batches is not None
     channels = channels_of(model)
+    if not any(len(group.units) for group in channels.groups):
+        why = "; ".join(f"{name}: {reason}" for name, reason in list(channels.whole.items())[:3])
+        raise SettingsError(f"found no channels that can be taken out ({why or 'no layer with constant weights'})")
+    before = size_of(model)
     scores = importance(model, channels, kind, batches, centred=fitting, progress=progress)
     if options.channels is not None:
         removed = by_share(channels, scores, options.channels, multiple=options.multiple, keep=options.keep)
@@ -154,7 +158,7 @@ def prune_channels(
         changes(model, pruned),
         deviation,
         fitted,
-        size_of(model),
+        before,
         size_of(pruned),
     )
 

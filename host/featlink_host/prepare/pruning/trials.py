@@ -156,14 +156,15 @@ def _table(what: str, tried: Tried) -> Table:
         f"stream bytes, QP {QP}",
         "score",
         "distortion",
-        "note",
+        *(["note"] if any(one.refused for one in tried.trials) else []),
     )
     keys = ("macs", "parameters", "zeros", "file_bytes", "stream_bytes")
     rows: list[tuple[object, ...]] = []
     for one in tried.trials:
         size, score = one.size or {}, one.score or {}
         numbers = [size.get(key) for key in keys]
-        rows.append((one.label, *numbers, score.get("value"), score.get("distortion"), one.refused))
+        row = (one.label, *numbers, score.get("value"), score.get("distortion"), one.refused)
+        rows.append(row[: len(columns)])
     kind = next((one.score["kind"] for one in tried.trials if one.score), "")
     note = {
         "accuracy": "Score: share of right labels.",

@@ -98,6 +98,7 @@ def prune_weights(
     after.CopyFrom(model)
     weights = Weights(after)
     nodes = _layers(after, weights, options.keep)
+    before = size_of(model)
     values = {name: weights.floats(node.input[1]) for name, node in nodes.items()}
     known: dict[str, Tensor] = {name: one for name, one in values.items() if one is not None}
     zeroed = masks(known, options.sparsity, options.scope)
@@ -116,7 +117,7 @@ def prune_weights(
             found = weights.values(node.input[1])
             assert found is not None
             layers[label_of(node)] = (found.size, found.size - int(np.count_nonzero(found)))
-    return PrunedWeights(after, layers, fitted, size_of(model), size_of(after))
+    return PrunedWeights(after, layers, fitted, before, size_of(after))
 
 
 def masks(tensors: dict[str, Tensor], sparsity: float, scope: str) -> dict[str, NDArray[np.bool_]]:

@@ -36,17 +36,11 @@ def folded(model: onnx.ModelProto, opset: int = LEAST_OPSET) -> onnx.ModelProto:
         except Exception as error:  # onnx's converter raises RuntimeError, its own kinds and C++ ones
             raise SettingsError(f"opset {version} cannot be raised to {opset}: {one_line(error)}") from None
     domains = {one.domain: one.version for one in model.opset_import}
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = 3
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "folded.onnx"
-        options.optimized_model_filepath = str(path)
-        try:
-            ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-            found = onnx.load(str(path))
-        except Exception as error:  # onnxruntime's errors share no base but Exception
-            raise SettingsError(f"onnxruntime cannot open the network: {one_line(error)}") from None
+    found = _optimized(model)
+    constants = {one.name for one in found.graph.initializer}
+    if any(node.op_type == "Cast" and node.input[0] in constants for node in found.graph.node):
+        # Of a float16 network: it is computed as float32, and the casts of its weights come last.
+        found = _optimized(found)
     # It lists every domain that it knows.
     used = {node.domain for node in found.graph.node} | {""}
     del found.opset_import[:]
@@ -57,6 +51,21 @@ def folded(model: onnx.ModelProto, opset: int = LEAST_OPSET) -> onnx.ModelProto:
     _constants_back(found.graph)
     onnx.checker.check_model(found)
     return found
+
+
+def _optimized(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What onnxruntime's basic optimizer makes of it (SettingsError: onnxruntime refuses it)."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "folded.onnx"
+        options.optimized_model_filepath = str(path)
+        try:
+            ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            return onnx.load(str(path))
+        except Exception as error:  # onnxruntime's errors share no base but Exception
+            raise SettingsError(f"onnxruntime cannot open the network: {one_line(error)}") from None
 
 
 def _constants_back(graph: onnx.GraphProto) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from featlink_codec.errors import SettingsError
 
 from ...inference import one_line
+from ..shapes import fix_shapes
 from .affine import Affine
 
 #: Key of a session by which x86 without VNNI computes in more than 16 bits.
@@ -120,7 +121,8 @@ def golden(
     # An open number of samples is one; anything else has to be fixed.
     shape = [1, *shape[1:]] if shape and not shape[0] else shape
     if not shape or 0 in shape:
-        raise SettingsError(f"input {value.name!r} leaves its shape open: fix it, to have golden hashes")
+        fix_shapes(model, {})
+        raise SettingsError(f"input {value.name!r}: found no shape, golden hashes need one")
     first: list[NDArray[Any]] = []
     equal: list[str] = []
     differing: dict[str, tuple[int, float]] = {}

@@ -51,6 +51,23 @@ def use_of(model: onnx.ModelProto, layer: WeightLayer, shape: tuple[int, ...]) -
     return None
 
 
+def why_untuned(layer: WeightLayer, shape: tuple[int, ...]) -> str:
+    """Why a layer's weights are not fitted to what it puts out, where they are not.
+
+    :param shape: of the weights
+    """
+    if layer.readers > 1:
+        return f"{layer.readers} layers share it"
+    flat = layer.operator == "Conv" and len(shape) == 4
+    if not flat and not (layer.operator in ("Gemm", "MatMul") and layer.place == 1):
+        sides = f" of {len(shape) - 2} dimensions" if layer.operator == "Conv" else ""
+        return f"fine-tuning does not know how a {layer.operator}{sides} reads its inputs"
+    columns = int(np.prod(shape[1:])) if flat else shape[0 if layer.transposed else 1]
+    if columns > MAX_COLUMNS:
+        return f"it has {columns} inputs, more than {MAX_COLUMNS}"
+    return "it is given numbers that are not finite"
+
+
 def inner_inputs(
     before: onnx.ModelProto,
     now: onnx.ModelProto,

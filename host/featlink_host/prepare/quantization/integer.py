@@ -26,11 +26,12 @@ from .golden import Golden, golden
 from .harm import harms
 from .histograms import ValuesSeen
 from .nodes import levels_name
-from .places import find_places
+from .places import Places, find_places
 from .qdq import QdqNetwork, QdqOptions, insert_qdq
 from .ranges import RangeOptions, observe, quantizer_for, quantizers_for
 from .tuning import tuned_qdq
 from .weights import WeightOptions
+from .wide import NARROW_BITS, fits, sums_behind, wide_weights
 
 #: Levels of tensors that lose most with 8: with int8 weights, sums of hundreds of them are exact as float32.
 WIDE_BITS = 12
@@ -46,7 +47,8 @@ class IntegerOptions:
     :param method: where activations are cut off, see `ranges.RangeOptions`
     :param scale_steps: "power-of-two": exact whatever runs it; "activations": only the activations' are; "free": none
     :param wide_share: tensors that cost more than this share of what all 8-bit quantizers cost have `WIDE_BITS`; what
-        works on them is computed as float32, exactly while sums stay below 2^24. 1: none. Only with power-of-two steps
+        works on them is computed as float32, exactly while sums stay below 2^24, and has weights of as many bits as
+        that leaves room for. 1: none. Only with power-of-two steps
     :param equalize: small channels are made larger first, see `equalize`
     :param fine_tune: weights and biases are fitted to the levels, layer by layer
     :param full: weights -127..127 instead of the portable -64..63
@@ -57,7 +59,7 @@ class IntegerOptions:
 
     method: str = "mse"
     scale_steps: str = "power-of-two"
-    wide_share: float = 0.05
+    wide_share: float = 0.02
     equalize: bool = True
     fine_tune: bool = True
     full: bool = False
@@ -184,7 +186,8 @@ def integer_backbone(
     places = find_places(near, qdq.scope, first_input=True, outputs=True)
     seen = observe(near, first_batches(), places.leaders, progress)
     if wide:
-        qdq = replace(qdq, overrides=_widened(near, seen, qdq, tensor, options, more_batches))
+        qdq = replace(qdq, overrides=_widened(near, seen, qdq, tensor, options, more_batches, places))
+        qdq = replace(qdq, weight_bits=wide_weights(near, places, qdq.overrides, options.weights()))
     tuned: dict[str, tuple[float, float]] = {}
     if options.fine_tune:
         network, tuned = tuned_qdq(near, options.weights(), seen, more_batches, qdq, progress)
@@ -226,13 +229,21 @@ def _widened(
     tensor: str,
     options: IntegerOptions,
     batches: Batches,
+    places: Places,
 ) -> dict[str, Affine]:
-    """Quantizers of more bits for the tensors that need them; the map itself stays 8 bits."""
+    """Quantizers of more bits, as many as sums leave room for, for tensors that need them; the map stays 8 bits."""
     narrow = quantizers_for(seen, qdq.ranges)
     costs = harms(near, narrow, islice(batches(), HARM_BATCHES))
     least = options.wide_share * sum(costs.values())
-    more = replace(qdq.ranges, method="minmax", bits=WIDE_BITS)
-    return {name: quantizer_for(seen[name], more) for name, cost in costs.items() if cost > least and name != tensor}
+    sums = sums_behind(near, places, options.weights())
+    found = {}
+    for name in [name for name, cost in costs.items() if cost > least and name != tensor]:
+        for bits in range(WIDE_BITS, NARROW_BITS, -1):
+            one = quantizer_for(seen[name], replace(qdq.ranges, method="minmax", bits=bits))
+            if fits(one, sums.get(name, 0)):
+                found[name] = one
+                break
+    return found
 
 
 def _joined(near: onnx.ModelProto, far: onnx.ModelProto) -> onnx.ModelProto:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx
+import onnx.utils
 import tomli_w
 
 from featlink_codec.errors import SettingsError
@@ -34,9 +35,7 @@ def integer_extractor(prepared: Path, found: IntegerBackbone, out: Path, *, forc
     :param force: an extractor that stands there is replaced
     :raises SettingsError: another network, split or depth, or a map that is not [1, C, H, W]; or the folder
     """
-    settings = ExtractorSettings.load(prepared)
-    if len(settings.maps) != 1 or settings.maps[0].tensor != found.cut.name:
-        raise SettingsError(f"{prepared}: split at {settings.source_model.split_tensor!r}, expected {found.cut.name!r}")
+    settings = check_split(prepared, found.cut.name)
     feature = settings.maps[0]
     shape = _shape(found)
     channels_first = feature.layout == "NCHW"
@@ -73,6 +72,14 @@ def integer_extractor(prepared: Path, found: IntegerBackbone, out: Path, *, forc
     return out
 
 
+def check_split(prepared: Path, tensor: str) -> ExtractorSettings:
+    """An extractor's settings (SettingsError: it is none, or is split elsewhere)."""
+    settings = ExtractorSettings.load(prepared)
+    if len(settings.maps) != 1 or settings.maps[0].tensor != tensor:
+        raise SettingsError(f"{prepared}: split at {settings.source_model.split_tensor!r}, expected {tensor!r}")
+    return settings
+
+
 def write_golden(path: Path, found: IntegerBackbone) -> None:
     """The hashes, and what the inputs are made with, as JSON."""
     given = found.network.quantizers[found.backbone.graph.input[0].name]
@@ -96,10 +103,21 @@ def check_golden(backbone: Path, golden_file: Path) -> Golden:
         wanted = tuple(found["sha256"])
     except (KeyError, TypeError, ValueError):
         raise SettingsError(f"{golden_file}: no golden hashes") from None
-    computed = golden(onnx.load(str(backbone)), affine, pictures=len(wanted))
+    computed = golden(_to_levels(onnx.load(str(backbone))), affine, pictures=len(wanted))
     if computed.hashes != wanted:
         raise SettingsError(f"{backbone}: gives {', '.join(computed.hashes)}, expected {', '.join(wanted)}")
     return computed
+
+
+def _to_levels(backbone: onnx.ModelProto) -> onnx.ModelProto:
+    """A backbone that ends with its levels: where its map is what they stand for, without the last operator."""
+    (out,) = (value.name for value in backbone.graph.output)
+    for node in backbone.graph.node:
+        if out in node.output and node.op_type == "DequantizeLinear":
+            inferred = onnx.shape_inference.infer_shapes(backbone)
+            given = [value.name for value in backbone.graph.input]
+            return onnx.utils.Extractor(inferred).extract_model(given, [node.input[0]])
+    return backbone
 
 
 def _shape(found: IntegerBackbone) -> tuple[int, ...]:

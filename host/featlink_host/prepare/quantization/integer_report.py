@@ -33,7 +33,7 @@ def integer_page(name: str, found: IntegerBackbone) -> str:
             "Activations",
             ("tensor", "bits", "step", "zero point", "from", "to", "step is a power of two"),
             [
-                [tensor, one.bits, one.scale, one.zero_point, one.low, one.high, one.exact]
+                [tensor, one.bits, one.scale, one.zero_point, one.low + 0.0, one.high, one.exact]  # no -0
                 for tensor, one in found.network.quantizers.items()
             ],
         ),
@@ -58,4 +58,6 @@ def _weights(found: IntegerBackbone) -> str:
     if not spans:
         return "none"
     low, high = min(span[0] for span in spans), max(span[1] for span in spans)
-    return f"{len(spans)} layers, int8, {low}..{high}"
+    wide = sum(span[0] < -128 or span[1] > 127 for span in spans)
+    held = f"int8, {wide} of them int16" if wide else "int8"
+    return f"{len(spans)} layers, {held}, {low}..{high}"

@@ -71,12 +71,29 @@ class Nodes:
         self._nodes.append(helper.make_node("DequantizeLinear", [levels, scale, zero], [out], f"{name}/dequantize"))
 
     def integer_weights(
-        self, name: str, integers: NDArray[np.int8], scales: NDArray[np.float32], axis: int | None
+        self,
+        name: str,
+        integers: NDArray[np.int8] | NDArray[np.int16],
+        scales: NDArray[np.float32],
+        axis: int | None,
+        *,
+        computed: bool = False,
     ) -> None:
-        """A layer's weights as int8; the layer reads them under their old name."""
+        """A layer's weights as int8 or int16; the layer reads them under their old name.
+
+        :param computed: as integers times scales, which onnxruntime does once and for all, rather than dequantized: the
+            same numbers, which it does not take for weights of integer kernels
+        """
         self._gone.add(name)
         levels, step, zero = levels_name(name), f"{name}/steps", f"{name}/zeros"
-        self._values.update({levels: integers, step: scales, zero: np.zeros(scales.shape, np.int8)})
+        if computed:
+            sides = [-1 if place == axis else 1 for place in range(integers.ndim)]
+            self._values.update({levels: integers, step: scales.reshape(sides)})
+            wide = f"{name}/wide"
+            self._nodes.append(helper.make_node("Cast", [levels], [wide], wide, to=TensorProto.FLOAT))
+            self._nodes.append(helper.make_node("Mul", [wide, step], [name], f"{name}/dequantize"))
+            return
+        self._values.update({levels: integers, step: scales, zero: np.zeros(scales.shape, integers.dtype)})
         self._nodes.append(
             helper.make_node("DequantizeLinear", [levels, step, zero], [name], f"{name}/dequantize", axis=axis)
         )

@@ -20,12 +20,14 @@ from .layers import WeightLayer
 from .nodes import Nodes
 from .places import Places, Scope, constant_floats, find_places
 from .ranges import RangeOptions, quantizer_for
+from .room import BIAS_LIMIT, bias_of, least_scales
 from .tensors import QuantizedTensor
+from .wide import NARROW_BITS, wide_layers
 
+#: Integers that hold weights; int16 only where floats compute with them.
+CONTAINERS = {False: (-128, 127), True: (-(1 << 15), (1 << 15) - 1)}
 #: Sums below it are exact as float32, too, whatever order they are added in.
 FLOAT_WHOLE = 1 << 24
-#: A bias is kept below it in int32; where all is to be exact, below a share of FLOAT_WHOLE.
-BIAS_LIMIT, EXACT_BIAS_LIMIT = 1 << 30, 1 << 22
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class QdqOptions:
     :param portable: weights without bits of their own are -64..63 rather than -127..127
     :param exact_weights: their scales are powers of two
     :param overrides: quantizers of tensors that are to have these
+    :param weight_bits: of weights whose layers work on more than 8 bits, see `wide`: no int8 kernel computes those
     :param plain: weights that stay as they are
     """
 
@@ -49,6 +52,7 @@ class QdqOptions:
     portable: bool = True
     exact_weights: bool = False
     overrides: Mapping[str, Affine] = field(default_factory=dict)
+    weight_bits: Mapping[str, int] = field(default_factory=dict)
     plain: frozenset[str] = frozenset()
 
 
@@ -62,6 +66,7 @@ class QdqNetwork:
     :param weights: of the layers, by the weights' name; those that are no integers with a scale a channel are left out
     :param plain_weights: layers whose weights are floats on a grid
     :param sums: the greatest magnitude of any sum of each layer, by its output
+    :param wide: of weights: those whose layers work on more than 8 bits, see `wide`
     """
 
     model: onnx.ModelProto
@@ -70,6 +75,7 @@ class QdqNetwork:
     weights: dict[str, ChannelWeights]
     plain_weights: list[str]
     sums: dict[str, int]
+    wide: frozenset[str] = frozenset()
 
     @property
     def doubts(self) -> list[str]:
@@ -87,7 +93,7 @@ class QdqNetwork:
             if not one.exact
         ]
         for name, one in self.weights.items():
-            if not one.portable():
+            if not one.portable() and name not in self.wide:
                 found.append(f"weights {name!r} are {one.span[0]}..{one.span[1]}, expected within -64..63")
             if (np.frexp(one.scales)[0] != 0.5).any():
                 found.append(f"weights {name!r} have scales that are no powers of two")
@@ -117,11 +123,14 @@ def insert_qdq(
     places = find_places(model, options.scope, first_input=options.first_input, outputs=options.outputs)
     if missing := [name for name in places.leaders if name not in seen and name not in options.overrides]:
         raise SettingsError(f"tensor {missing[0]!r} was not looked at: calibrate with all of find_places(...).leaders")
-    leading = {
-        name: options.overrides.get(name) or quantizer_for(seen[name], options.ranges) for name in places.leaders
-    }
+    leading = leading_quantizers(places, seen, options)
     quantizers = {name: leading[lead] for name, lead in places.tensors.items()}
     return _Writer(model, places, quantizers, dict(weights or {}), options).write()
+
+
+def leading_quantizers(places: Places, seen: Mapping[str, ValuesSeen], options: QdqOptions) -> dict[str, Affine]:
+    """The quantizers of tensors that lead others."""
+    return {name: options.overrides.get(name) or quantizer_for(seen[name], options.ranges) for name in places.leaders}
 
 
 class _Writer:
@@ -142,6 +151,7 @@ class _Writer:
         self.sums: dict[str, int] = {}
         #: tensors that operators read under another name
         self.renamed: dict[str, str] = {}
+        self.wide = frozenset(wide_layers(model, places, quantizers))
 
     def write(self) -> QdqNetwork:
         graph = self.model.graph
@@ -154,7 +164,9 @@ class _Writer:
         for number, node in enumerate(graph.node):
             if number not in fused:
                 self._node(node, behind)
-        return QdqNetwork(self.out.model(), self.places, self.quantizers, self.weights, self.plain, self.sums)
+        return QdqNetwork(
+            self.out.model(), self.places, self.quantizers, self.weights, self.plain, self.sums, self.wide
+        )
 
     def _node(self, node: onnx.NodeProto, behind: Mapping[str, str]) -> None:
         copy = onnx.NodeProto()
@@ -184,7 +196,7 @@ class _Writer:
 
     def _layer(self, node: onnx.NodeProto, layer: WeightLayer, behind: Mapping[str, str]) -> None:
         data = self.quantizers.get(node.input[1 - layer.place])
-        bias = self._bias_of(node)
+        bias = bias_of(node, self.constants)
         found = self._weights(layer, data, bias)
         if found is None and data is not None and data.dtype is not None:
             # onnxruntime would make 8 bits of float weights between levels, one scale for all, without being asked to.
@@ -204,14 +216,6 @@ class _Writer:
         )
         self.sums[node.output[0]] = int((most + (np.abs(integers) if integers is not None else 0)).max())
 
-    def _bias_of(self, node: onnx.NodeProto) -> NDArray[Any] | None:
-        """A layer's bias, [output channels], where it is a constant of that shape."""
-        name = node.input[2] if len(node.input) > 2 and node.op_type != "MatMul" else ""
-        if name not in self.constants:
-            return None
-        values = np.asarray(numpy_helper.to_array(self.constants[name]))
-        return values.reshape(-1) if values.ndim <= 2 and values.size == values.shape[-1] and values.size > 1 else None
-
     def _weights(self, layer: WeightLayer, data: Affine | None, bias: NDArray[Any] | None) -> ChannelWeights | None:
         """Put a layer's weights into the network, once."""
         if layer.name in self.weights or layer.name in self.plain:
@@ -222,20 +226,26 @@ class _Writer:
         given = self.given.get(layer.name)
         if given is not None:
             found = channel_weights(given)
-            if found is None or found.span[0] < -128 or found.span[1] > 127:
+            least, most = CONTAINERS[layer.name in self.wide]
+            if found is None or found.span[0] < least or found.span[1] > most:
                 self.plain.append(layer.name)
                 self.out.plain_weights(layer.name, given.values().astype(np.float32))
                 return None
         else:
-            found = direct(layer, tensor, portable=self.options.portable, exact=self.options.exact_weights)
+            bits, exact = self.options.weight_bits.get(layer.name), self.options.exact_weights
+            portable = self.options.portable and bits is None
+            found = direct(layer, tensor, bits=bits or NARROW_BITS, portable=portable, exact=exact)
             held = data is not None and data.dtype is not None
             if bias is not None and data is not None and held and len(bias) == len(found.scales):
-                limit = EXACT_BIAS_LIMIT if self.options.exact_weights else BIAS_LIMIT
-                found = coarser(layer, found, np.abs(bias.astype(np.float64)) / (data.scale * limit), tensor)
+                found = coarser(layer, found, least_scales(bias, data, exact=exact), tensor)
         self.weights[layer.name] = found
-        self.out.integer_weights(
-            layer.name, found.integers.astype(np.int8), found.scales.astype(np.float32), layer.axis
-        )
+        narrow = found.span[0] >= -128 and found.span[1] <= 127
+        integers: NDArray[np.int8] | NDArray[np.int16]
+        integers = found.integers.astype(np.int8) if narrow else found.integers.astype(np.int16)
+        # Beside anything but 8-bit levels onnxruntime would make 8 bits of a product's inputs without being asked to.
+        computed = layer.operator == "MatMul" and (data is None or data.bits != NARROW_BITS)
+        scales = found.scales.astype(np.float32)
+        self.out.integer_weights(layer.name, integers, scales, layer.axis, computed=computed)
         return found
 
     def _constant(self, name: str) -> None:

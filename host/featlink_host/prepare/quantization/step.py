@@ -15,6 +15,7 @@ from ...model.encoding import encode_model, lossless_settings
 from ...model.onnx_graph import from_proto
 from ..scoring import Judge, Score
 from .folding import LEAST_OPSET, WIDE_OPSET, folded
+from .inner_inputs import why_untuned
 from .places import find_places
 from .qdq import QdqNetwork, QdqOptions, insert_qdq
 from .ranges import RangeOptions, observe
@@ -49,6 +50,7 @@ class QuantizeOptions:
     def __post_init__(self) -> None:
         if not 8 <= self.inputs <= FLOAT_BITS:
             raise SettingsError(f"inputs of {self.inputs} bits, expected 8 to {FLOAT_BITS}")
+        RangeOptions(self.method)  # type: ignore[arg-type]  # checked there, whatever is quantized
         if self.samples < 1:
             raise SettingsError(f"{self.samples} samples to calibrate with, expected at least 1")
 
@@ -91,10 +93,19 @@ class Quantized:
     trials: tuple[Trial, ...]
     outputs_error: Mapping[str, tuple[float, float]]
 
+    @property
+    def untuned(self) -> dict[str, str]:
+        """Weights that should have been fine-tuned and were not, and why."""
+        if not self.options.weights.fine_tune:
+            return {}
+        rest = [one for one in self.weights.tensors if one.name not in self.outputs_error]
+        return {one.name: why_untuned(one.layer, one.shape) for one in rest}
+
     def figures(self) -> dict[str, Any]:
         """For JSON."""
         return {
             **self.weights.figures(),
+            "untuned": self.untuned,
             "inputs": self.options.inputs,
             "quantized_inputs": len(self.network.quantizers) if self.network is not None else 0,
             "stream_bytes": len(self.stream.data),

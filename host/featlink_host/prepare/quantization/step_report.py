@@ -36,6 +36,8 @@ def quantize_page(name: str, found: Quantized) -> str:
     if weights.left:
         rows = sorted(weights.left.items())
         sections.append(Table("Left as they were", ("weights or layer", "why"), rows))
+    if found.untuned:
+        sections.append(Table("Not fine-tuned", ("weights", "why"), sorted(found.untuned.items())))
     if options.fine_tune:
         sections.append(
             Text(

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from ..calibrate import Progress
 from .fine_tune import fine_tuned
-from .groups import Groups
 from .histograms import ValuesSeen
 from .inner_inputs import chunks, inner_inputs, use_of
 from .layers import WeightLayer, constants_of
 from .places import find_places
-from .qdq import QdqNetwork, QdqOptions, insert_qdq
+from .qdq import QdqNetwork, QdqOptions, insert_qdq, leading_quantizers
 from .replaced import with_biases
+from .room import exact_scales, with_room
 from .tensors import QuantizedTensor
 from .weights import WeightOptions, quantized
 
@@ -44,10 +44,18 @@ def tuned_qdq(
     """
     places = find_places(model, options.scope, first_input=options.first_input, outputs=options.outputs)
     constants = constants_of(model)
+    exact = weights.values == "fixed-point"
+    least = exact_scales(model, places, leading_quantizers(places, seen, options)) if exact else {}
     tensors: dict[str, QuantizedTensor] = {}
     for name, layer in places.layers.items():
         bits = weights.layer_bits.get(name, weights.bits)
-        tensors[name] = quantized(layer, constants[name], replace(weights, bits=bits))
+        if name in options.weight_bits:
+            own = replace(weights, bits=options.weight_bits[name], portable=False)
+        else:
+            own = replace(weights, bits=bits)
+        tensors[name] = quantized(layer, constants[name], own)
+        if name in least:
+            tensors[name] = with_room(tensors[name], constants[name], least[name])
     uses = {
         name: use
         for name, one in tensors.items()
@@ -67,12 +75,9 @@ def tuned_qdq(
             ends = sorted({use.data for use in here.values()} - {value.name for value in model.graph.input})
             before, after = (_up_to(one, ends) if ends else one for one in (model, now))
             for name, one in inner_inputs(before, after, here, batches()).items():
-                given = tensors[name]
-                # Scales of blocks stay as they are, and powers of two are to: a channel's weights as one block.
-                blocks = Groups(given.groups.columns, given.groups.rows, given.groups.columns)
-                tried = replace(given, groups=blocks) if weights.values == "fixed-point" else given
-                tuned = fine_tuned(tried, constants[name], one)
-                tensors[name] = replace(tuned.tensor, groups=given.groups)
+                # Powers of two stay such.
+                tuned = fine_tuned(tensors[name], constants[name], one, keep_scales=exact)
+                tensors[name] = tuned.tensor
                 shifts[name] = places.layers[name], tuned.shift
                 errors[name] = tuned.before, tuned.after
         done.update(part)

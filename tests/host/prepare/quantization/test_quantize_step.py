@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
+from qdq_networks import network
 from quantized_models import every_layer, images
 from typer.testing import CliRunner
 
 from featlink_codec.errors import SettingsError
 from featlink_codec.model import ModelStream
 from featlink_host.model.decoding import decode_onnx
+from featlink_host.model.feedback import MAX_COLUMNS
 from featlink_host.prepare.quantization.fine_tune import fine_tuned
-from featlink_host.prepare.quantization.inner_inputs import Seen, chunks
+from featlink_host.prepare.quantization.golden import RUN_SETTINGS
+from featlink_host.prepare.quantization.inner_inputs import Seen, chunks, why_untuned
 from featlink_host.prepare.quantization.layers import weight_layers
 from featlink_host.prepare.quantization.step import QuantizeOptions, quantize
 from featlink_host.prepare.quantization.step_report import quantize_page
@@ -27,6 +31,7 @@ from featlink_host.prepare.quantization.weights import WeightOptions, quantized
 from featlink_host.prepare.samples import open_samples
 from featlink_host.prepare.scoring import Judge, output_judge
 from featlink_host.prepare_cli import prepare
+from featlink_host.prepare_quantize_cli import told_untuned
 
 
 @pytest.fixture
@@ -169,3 +174,52 @@ def test_the_command_tells_sizes_without_samples(tmp_path: Path) -> None:
     assert "weights, 4 bits" in done.stdout
     with pytest.raises(SettingsError, match="NAME=BITS"):
         CliRunner().invoke(prepare, ["quantize", str(path), "--layer", "w8"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("inputs", [8, 32])
+def test_layers_that_were_not_fine_tuned_are_told_with_the_reason(judge: Judge, inputs: int) -> None:
+    model = every_layer()
+    found = quantize(
+        model, judge, QuantizeOptions(WeightOptions(fine_tune=True, samples=16), inputs=inputs, samples=16)
+    )
+    assert {name: why.split(" reads")[0] for name, why in found.untuned.items()} == {
+        "up": "fine-tuning does not know how a ConvTranspose",
+        "up_groups": "fine-tuning does not know how a ConvTranspose",
+    }
+    assert found.figures()["untuned"] == found.untuned
+    assert "Not fine-tuned" in quantize_page("every.onnx", found)
+    assert not quantize(model, judge, QuantizeOptions()).untuned
+
+
+def test_why_a_layer_is_not_fine_tuned() -> None:
+    conv = weight_layers(every_layer())[0]["depthwise"]
+    assert why_untuned(replace(conv, readers=2), (6, 1, 3, 3)) == "2 layers share it"
+    assert "a Conv of 1 dimensions" in why_untuned(conv, (6, 1, 3))
+    assert why_untuned(conv, (2, 4096, 3, 3)) == f"it has 36864 inputs, more than {MAX_COLUMNS}"
+    assert why_untuned(conv, (6, 1, 3, 3)) == "it is given numbers that are not finite"
+
+
+def test_the_command_tells_the_first_layers_that_were_not_fine_tuned() -> None:
+    said = told_untuned({f"w{number}": "because" for number in range(7)})
+    assert said[0] == "  not fine-tuned: w0: because"
+    assert len(said) == 6
+    assert said[-1] == "  ... and 2 more, see --json"
+
+
+@pytest.mark.parametrize("bits", [12, 16, 24])
+def test_inputs_of_a_product_keep_their_bits_whatever_onnxruntime_optimizes(bits: int, tmp_path: Path) -> None:
+    """A product with dequantized weights and other inputs than 8-bit levels was computed with 8-bit inputs."""
+    rng = np.random.default_rng(3)
+    nodes = [
+        helper.make_node("MatMul", ["x", "v"], ["hidden"]),
+        helper.make_node("Relu", ["hidden"], ["seen"]),
+        helper.make_node("MatMul", ["seen", "w"], ["out"]),
+    ]
+    constants = {"v": rng.normal(0, 0.2, (32, 64)).astype("f"), "w": rng.normal(0, 0.2, (64, 24)).astype("f")}
+    model = network(nodes, ("n", 32), constants)
+    x = rng.normal(0, 1, (16, 32)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    judge = output_judge(model, open_samples(tmp_path / "x.npz", None, model))
+    found = quantize(model, judge, QuantizeOptions(WeightOptions(), inputs=bits, method="minmax"))
+    plain, fast = (one.open(found.model).run(None, {"x": x})[0] for one in (RUN_SETTINGS[0], RUN_SETTINGS[-1]))
+    np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=np.abs(plain).max() * 4 / 2**bits)
