@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto
 
 from hil.board import Board, Done
 from hil.suite.backbones import apart, decoded_levels, hashes_of, integer_extractor, integer_network
@@ -71,6 +73,23 @@ def test_the_integers_themselves_travel_as_they_are(
 ) -> None:
     """The uint8 tensor is the map (feat_integer): no float, and no quantizer of featlink, anywhere."""
     theirs, ours = both(integer_extractor(integer_model, prepared, tmp_path / "integers"))
+    assert hashes_of(theirs) == hashes_of(ours)
+    assert len(set(hashes_of(ours))) > 1
+
+
+def test_what_prepare_integer_makes_gives_the_same_bits(
+    both: Callable[[Path], tuple[Levels, Levels]], extractor: Callable[..., Path], pictures: Path, host: Host,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """As a user has it: levels of 8 bits, and of 12 where those help, which floats compute exactly."""
+    made = extractor("conv", "--lossless")
+    out = tmp_path / "integers"
+    words = ["--tensor", TENSOR, "--images", str(pictures), "--wide-share", "0.01", "--out", str(tmp_path / "b.onnx")]
+    into = ["--extractor", str(made), "--into", str(out)]
+    host("featlink-host", "prepare", "integer", f"{made}.onnx", *words, *into).check()
+    held = {one.data_type for one in onnx.load(str(out / "backbone.onnx")).graph.initializer}
+    assert {TensorProto.UINT16, TensorProto.UINT8} <= held
+    theirs, ours = both(out)
     assert hashes_of(theirs) == hashes_of(ours)
     assert len(set(hashes_of(ours))) > 1
 
