@@ -42,7 +42,9 @@ ALL_HALVES = ((256, 256, 1), (1, 1), (0, 0), "-", "chw", 0, 0)
 LARGE = ((128, 128, 64), (8, 8), (0, 0), "shuffled", "chw", 0, 0)
 
 STEPS = {"uniform2": 85, "log2": 85, "signed2": 85, "uniform4": 17, "log4": 17, "signed4": 17, "dyadic4": 17}
-NARROW = [name for name, quantizer in QUANTIZERS.items() if quantizer.bit_depth <= 8]
+#: Of signed maps, for classes; alone they come last.
+SIGNED = ["apart8", "gauss8", "laplace5", "signedlog8", "signedlog6"]
+NARROW = [name for name, quantizer in QUANTIZERS.items() if quantizer.bit_depth <= 8 and name not in SIGNED]
 WIDE = [name for name, quantizer in QUANTIZERS.items() if quantizer.bit_depth == 16]
 #: Element type -> planes -> tables.
 SAMPLE_TABLES = {
@@ -92,6 +94,24 @@ def _unnumbered() -> Iterator[tuple[Any, ...]]:
                     yield "unpack", kind, name, 1, *next(places), planes, "any"
     yield "pack", "f32", "odd8", 1, *LARGE, "one", "finite"
     yield "pack", "u8", "ramp", 1, *LARGE, "one", "any"
+    for kind in ("f32", "f16"):
+        for name in SIGNED:
+            yield "pack", kind, name, int("8" in name), *next(places), "one", "any"
+    yield from _with_classes()
+
+
+def _with_classes() -> Iterator[tuple[Any, ...]]:
+    # Where the order is shuffled, which channels are looked at depends on the way that several kernels take.
+    for place in [*GEOMETRIES, LARGE]:
+        for number, kind in enumerate(("f32", "f16")):
+            for name in ("lines", "buckets"):
+                step = number if name == "lines" else 1 - number
+                yield "pack", kind, name, step, *place, "channel", "any"
+            if place[3] == "-":
+                yield "pack", kind, "mixed", 1, *place, "channel", "any"
+            yield "pack", kind, ("lines", "mixed")[number], 1, *place, "region", "finite"
+        for number, kind in enumerate(("u8", "i8", "u16", "i16")):
+            yield "pack", kind, "tables", 1, *place, ("channel", "region")[number % 3 == 2], "any"
 
 
 def golden() -> str:

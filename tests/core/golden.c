@@ -6,7 +6,7 @@
 #include "golden_data.h"
 
 #define BYTE_AROUND 99
-#define MAX_CASES 512
+#define MAX_CASES 768
 
 /* An allocation that ends where its last byte is, and the array in it. */
 typedef struct {
@@ -101,35 +101,71 @@ static int type_of(const char *name) {
     return -1;
 }
 
-static uint64_t run_pack(const test_case *t, const fl_packing *p, int type, uint32_t size, void *memory, char *saws) {
-    const int low = strcmp(t->planes, "high") != 0, high = !strcmp(t->planes, "high") || !strcmp(t->planes, "both");
-    const int wide = strcmp(t->planes, "one") != 0, is_signed = type == FL_I8 || type == FL_I16;
-    float *thresholds = owned(65536 * 4);
+/* Quantizers of a case, one or one for each class, and what they are made of. */
+typedef struct {
+    fl_quantizer each[CLASSES];
+    float *thresholds[CLASSES];
+    uint32_t counts[CLASSES], number;
+    uint8_t *memory;
+} quantizers;
+
+static quantizers quantizers_of(const test_case *t, int type, uint32_t size) {
+    const char *const *set = classes_of(t->table);
+    const int wide = !strcmp(t->planes, "both") || !strcmp(t->planes, "low") || !strcmp(t->planes, "high");
+    quantizers q = {.number = set ? CLASSES : 1, .memory = owned((size_t)CLASSES * FL_MEMORY)};
     uint16_t *table = owned(65536 * 2);
-    uint32_t count = 0;
-    fl_quantizer q;
-    int code;
-    if (type == FL_F16 || type == FL_F32) {
-        count = thresholds_of(t->table, thresholds);
-        code = fl_quantizer_thresholds(&q, type, thresholds, count, t->step, memory, FL_MEMORY);
-    } else {
-        samples_of(t->table, table, size == 1 ? 256 : 65536, is_signed, wide);
-        code = fl_quantizer_table(&q, type, table, wide, strcmp(t->table, "clamp15") ? FL_NO_LIMIT : 15, memory, FL_MEMORY);
+    for (uint32_t k = 0; k < q.number; k++) {
+        const char *name = set ? set[k] : t->table;
+        void *memory = q.memory + (size_t)k * FL_MEMORY;
+        int code;
+        q.thresholds[k] = owned(65536 * 4);
+        if (type == FL_F16 || type == FL_F32) {
+            q.counts[k] = thresholds_of(name, q.thresholds[k]);
+            code = fl_quantizer_thresholds(&q.each[k], type, q.thresholds[k], q.counts[k], t->step, memory, FL_MEMORY);
+        } else {
+            samples_of(name, table, size == 1 ? 256 : 65536, type == FL_I8 || type == FL_I16, wide);
+            const uint32_t limit = strcmp(name, "clamp15") ? FL_NO_LIMIT : 15;
+            code = fl_quantizer_table(&q.each[k], type, table, wide, limit, memory, FL_MEMORY);
+        }
+        if (code) stop("the quantizer was refused", name);
     }
-    if (code) stop("the quantizer was refused", t->table);
+    free(table);
+    return q;
+}
+
+static void free_quantizers(quantizers *q) {
+    for (uint32_t k = 0; k < q->number; k++) free(q->thresholds[k]);
+    free(q->memory);
+}
+
+/* Drawn by channel or by region; 0 where there is but one. */
+static fl_classes draw_classes(const test_case *t, uint8_t *ids) {
+    const int by_channel = !strcmp(t->planes, "channel"), by_region = !strcmp(t->planes, "region");
+    const uint32_t n = by_channel ? t->channels : by_region ? t->height * t->width : 1;
+    for (uint32_t k = 0; k < n; k++) ids[k] = by_channel || by_region ? (uint8_t)(draw(t->seed + 2, k) % CLASSES) : 0;
+    return (fl_classes){ids, by_region ? t->width : 0, by_region, by_channel, CLASSES};
+}
+
+static uint64_t run_pack(const test_case *t, const fl_packing *p, int type, uint32_t size, char *saws) {
+    const int high = !strcmp(t->planes, "high") || !strcmp(t->planes, "both"), low = strcmp(t->planes, "high") != 0;
+    quantizers q = quantizers_of(t, type, size);
+    uint8_t *ids = owned((size_t)t->height * t->width + t->channels);
+    const fl_classes classes = draw_classes(t, ids);
     const array in = array_of(t, size);
     uint64_t k = 0, hash = 0xCBF29CE484222325u;
     for (uint32_t h = 0; h < t->height; h++)
         for (uint32_t w = 0; w < t->width; w++)
             for (uint32_t c = 0; c < t->channels; c++) {
-                const uint32_t bits = element_of(t, size, k++, thresholds, count);
+                const uint32_t class = ids[h * classes.stride_h + w * classes.stride_w + c * classes.stride_c];
+                const uint32_t bits = element_of(t, size, k++, q.thresholds[class], q.counts[class]);
                 memcpy(at(&in, h, w, c), &bits, size);
             }
     const block planes[2] = {plane_of(t), plane_of(t)};
     for (uint32_t picture = 0; picture * p->tile_h * p->tile_w < p->channels; picture++) {
         uint8_t *to[2] = {low ? planes[0].data : NULL, high ? planes[1].data : NULL};
         const fl_picture out = {to[0], to[1], plane_stride(t), plane_stride(t)};
-        const int saw = fl_pack(p, &q, &in.map, picture, &out);
+        const int saw = q.number > 1 ? fl_pack_classes(p, q.each, &classes, &in.map, picture, &out)
+                                     : fl_pack(p, q.each, &in.map, picture, &out);
         if (saw < 0) stop("fl_pack failed", t->table);
         /* Beside NaN nothing else need be told. */
         *saws++ = "0123456789abcdef"[saw & FL_SAW_NAN ? FL_SAW_NAN : saw];
@@ -137,7 +173,7 @@ static uint64_t run_pack(const test_case *t, const fl_packing *p, int type, uint
         if (high) hash = hash_plane(t, &planes[1], hash);
     }
     *saws = 0;
-    free(planes[0].bytes), free(planes[1].bytes), free(in.all.bytes), free(table), free(thresholds);
+    free(planes[0].bytes), free(planes[1].bytes), free(in.all.bytes), free(ids), free_quantizers(&q);
     return hash;
 }
 
@@ -214,7 +250,8 @@ static void run(const test_case *t) {
     uint16_t *orders = owned((size_t)t->channels * 4);
     char *saws = owned(t->channels + 1);
     const fl_packing p = packing_of(t, orders, orders + t->channels);
-    const uint64_t hash = (t->what[0] == 'p' ? run_pack : run_unpack)(t, &p, type, sizes[type], memory, saws);
+    const uint64_t hash = t->what[0] == 'p' ? run_pack(t, &p, type, sizes[type], saws)
+                                            : run_unpack(t, &p, type, sizes[type], memory, saws);
     printf("%s %s %s %u %ux%ux%u %ux%u %ux%u %s %s %u %d %s %s %llu %s %016llx\n", t->what, t->type, t->table, t->step,
            t->height, t->width, t->channels, t->tile_h, t->tile_w, t->pad_h, t->pad_w, t->order, t->layout, t->offset,
            t->margin, t->planes, t->fill, t->seed, saws, (unsigned long long)hash);

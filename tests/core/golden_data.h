@@ -122,6 +122,21 @@ static void samples_of(const char *name, uint16_t *to, uint32_t size, int is_sig
     }
 }
 
+#define CLASSES 4
+
+/* What the classes of a map go through, or NULL where the name is no set's. */
+static const char *const *classes_of(const char *name) {
+    static const struct { const char *name, *members[CLASSES]; } sets[] = {
+        {"lines", {"gauss8", "uniform8", "laplace5", "uniform4"}},
+        {"buckets", {"signedlog8", "log8", "gauss8", "signedlog6"}},
+        {"mixed", {"gauss8", "apart8", "walk8", "signedlog8"}},
+        {"tables", {"affine", "ramp", "steps", "random"}},
+    };
+    for (size_t k = 0; k < sizeof sets / sizeof *sets; k++)
+        if (!strcmp(sets[k].name, name)) return sets[k].members;
+    return NULL;
+}
+
 /* A value for each sample. */
 static void values_of(const char *name, uint8_t *to, uint32_t size, uint32_t element) {
     for (uint32_t k = 0; k < size; k++) {

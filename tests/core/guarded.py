@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from itertools import product
 
 import numpy as np
-from core.twin import QUANTIZERS, sample_table, value_table
+from core.twin import CLASSES, QUANTIZERS, sample_table, value_table
 
 from featlink_codec import _core
 
-#: map, low plane, high plane, tables
-ROOM = (1 << 16, 1 << 16, 1 << 16, _core.MEMORY)
+#: map, low plane, high plane, tables, class ids
+ROOM = (1 << 16, 1 << 16, 1 << 16, 4 * _core.MEMORY, 1 << 16)
 TYPES = ("u8", "i8", "u16", "i16", "f16", "f32")
 DTYPES = dict(zip(TYPES, ("uint8", "int8", "uint16", "int16", "float16", "float32"), strict=True))
 PROT_NONE = 0
@@ -61,6 +61,9 @@ class Arena:
 KINDS = [
     *product(["pack"], ["f32", "f16"], ["uniform8", "log8", "walk8", "uniform4"], [False]),
     *product(["pack"], ["f32", "f16"], ["uniform16", "walk16"], [True]),
+    *product(["channels", "regions"], ["f32", "f16"], ["lines", "buckets"], [False]),
+    *product(["channels", "regions"], ["u8", "i16"], ["tables"], [False]),
+    *product(["channels"], ["f32", "f16"], ["mixed"], [False]),
     *product(["pack"], ["u8", "i8"], ["identity", "affine", "ramp", "steps"], [False]),
     *product(["pack"], ["u8", "u16", "i16"], ["random"], [False, True]),
     ("pack", "u16", "identity", True),
@@ -83,28 +86,44 @@ def geometries(n: int) -> Iterator[tuple[tuple[int, int, int], tuple[int, int], 
 
 
 class Calls:
-    """fl_pack or fl_unpack with one table, again and again."""
+    """fl_pack or fl_unpack with one table, or fl_pack_classes with a set of them, again and again."""
 
     def __init__(self, what: str, kind: str, table: str, wide: bool, arenas: list[Arena], at_end: bool) -> None:
         self.core, self.what, self.wide, self.arenas, self.at_end = _core.library(), what, wide, arenas, at_end
         dtype = np.dtype(DTYPES[kind])
         self.element = dtype.itemsize
-        memory = (arenas[3].place(_core.MEMORY, at_end), _core.MEMORY)
-        self.prepared = _core.Values() if what == "unpack" else _core.Quantizer()
-        pointer = ctypes.addressof(self.prepared)
+        names = CLASSES.get(table, [table])
+        memory = arenas[3].place(len(names) * _core.MEMORY, at_end)
+        self.prepared = _core.Values() if what == "unpack" else (_core.Quantizer * len(names))()
         if what == "unpack":
             values = value_table(table, 65536 if wide else 256, DTYPES[kind])
-            made = (values.ctypes.data, self.element, wide, kind == "f32", *memory)
-            code = self.core.fl_values_table(pointer, *made)
-        elif dtype.kind == "f":
-            bounds, step = QUANTIZERS[table].thresholds, 17 if table == "uniform4" else 1
-            made = (TYPES.index(kind), bounds.ctypes.data, len(bounds), step, *memory)
-            code = self.core.fl_quantizer_thresholds(pointer, *made)
-        else:
-            samples = sample_table(table, 256**self.element, dtype.kind == "i", wide)
-            made = (TYPES.index(kind), samples.ctypes.data, wide, 15, *memory)
-            code = self.core.fl_quantizer_table(pointer, *made)
-        assert code == 0
+            made = (values.ctypes.data, self.element, wide, kind == "f32", memory, _core.MEMORY)
+            assert self.core.fl_values_table(ctypes.addressof(self.prepared), *made) == 0
+            return
+        for number, name in enumerate(names):
+            room = (memory + number * _core.MEMORY, _core.MEMORY)
+            pointer = ctypes.addressof(self.prepared[number])
+            if dtype.kind == "f":
+                bounds, step = QUANTIZERS[name].thresholds, 17 if table == "uniform4" else int(table != "lines")
+                made = (TYPES.index(kind), bounds.ctypes.data, len(bounds), step, *room)
+                code = self.core.fl_quantizer_thresholds(pointer, *made)
+            else:
+                samples = sample_table(name, 256**self.element, dtype.kind == "i", wide)
+                made = (TYPES.index(kind), samples.ctypes.data, wide, 15, *room)
+                code = self.core.fl_quantizer_table(pointer, *made)
+            assert code == 0
+
+    def _pack(self, size: tuple[int, int, int], packing: int, array: int, out: int) -> int:
+        """fl_pack, or fl_pack_classes with drawn classes."""
+        quantizers, (height, width, channels) = ctypes.addressof(self.prepared), size
+        if self.what == "pack":
+            return int(self.core.fl_pack(packing, quantizers, array, 0, out))
+        by_channel = self.what == "channels"
+        ids = np.random.default_rng(width).integers(0, 4, channels if by_channel else height * width).astype(np.uint8)
+        where = self.arenas[4].place(ids.size, self.at_end)
+        ctypes.memmove(where, ids.ctypes.data, ids.size)
+        classes = _core.Classes(where, 0 if by_channel else width, not by_channel, by_channel, 4)
+        return int(self.core.fl_pack_classes(packing, quantizers, ctypes.addressof(classes), array, 0, out))
 
     def call(
         self, size: tuple[int, int, int], tiles: tuple[int, int], interleaved: bool, margin: int, excess: int = 0
@@ -121,7 +140,7 @@ class Calls:
         array = _core.Map(data, *(one * self.element for one in strides))
         picture = _core.Picture(planes[0], planes[1] if self.wide else None, stride, stride)
         p, t, a, out = (ctypes.addressof(one) for one in (packing, self.prepared, array, picture))
-        code = self.core.fl_unpack(p, t, out, 0, a) if self.what == "unpack" else self.core.fl_pack(p, t, a, 0, out)
+        code = self.core.fl_unpack(p, t, out, 0, a) if self.what == "unpack" else self._pack(size, p, a, out)
         assert code >= 0
 
 

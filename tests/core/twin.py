@@ -11,6 +11,7 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from featlink_codec.features.adaptive import ClassParameters, Distribution
 from featlink_codec.features.packing import Packing
 from featlink_codec.features.quantizers import CustomQuantizer, LogQuantizer, Quantizer, UniformQuantizer
 from featlink_codec.features.samples import samples_of
@@ -79,6 +80,10 @@ def _custom(*partitions: float) -> CustomQuantizer:
     return CustomQuantizer(np.array(partitions, np.float32), (len(partitions) + 1).bit_length() - 1)
 
 
+def _class(kind: Distribution, depth: int, center: float, spread: float) -> Quantizer:
+    return ClassParameters.rounded(kind, depth, center, spread).quantizer()
+
+
 #: Written to thresholds.inc: those that take a power, and those that follow no rule.
 STORED_QUANTIZERS = {
     "log2": LogQuantizer(3.0, 2),
@@ -92,6 +97,14 @@ STORED_QUANTIZERS = {
     "crowded8": _custom(
         *np.array([*range(0xBF80007F, 0xBF7FFFFF, -1), *range(0x3F800000, 0x3F80007F)], np.uint32).view(np.float32)
     ),
+    # The same at -8 and at 1.
+    "apart8": _custom(
+        *np.array([*range(0xC100007F, 0xC0FFFFFF, -1), *range(0x3F800000, 0x3F80007F)], np.uint32).view(np.float32)
+    ),
+    "gauss8": _class(Distribution.GAUSSIAN, 8, 0.1, 2.25),
+    "laplace5": _class(Distribution.LAPLACE, 5, -0.3, 3.5),
+    "signedlog8": _class(Distribution.LOGARITHMIC, 8, 0.2, 2.75),
+    "signedlog6": _class(Distribution.LOGARITHMIC, 6, -0.1, 2.0),
 }
 QUANTIZERS: dict[str, Quantizer] = {
     **STORED_QUANTIZERS,
@@ -106,6 +119,15 @@ QUANTIZERS: dict[str, Quantizer] = {
     "tiny8": _uniform(0x00FFFFFF, 8),
     "walk8": Walk(8, 0xC0800000, 1 << 24),
     "walk16": Walk(16, 0xC0000000, 1 << 16),
+}
+
+
+#: What the classes of a map go through, by the name of the set: lines, buckets, several kernels, tables.
+CLASSES = {
+    "lines": ["gauss8", "uniform8", "laplace5", "uniform4"],
+    "buckets": ["signedlog8", "log8", "gauss8", "signedlog6"],
+    "mixed": ["gauss8", "apart8", "walk8", "signedlog8"],
+    "tables": ["affine", "ramp", "steps", "random"],
 }
 
 
@@ -199,7 +221,7 @@ class Case:
     @property
     def wide(self) -> bool:
         """Whether samples have 16 bits."""
-        return self.planes != "one"
+        return self.planes in ("both", "low", "high")
 
     @cached_property
     def packing(self) -> Packing:
@@ -223,11 +245,25 @@ class Case:
             bits = bits & 15 if self.fill == "small" else bits
         else:
             half = self.type == "f16"
-            bits = float_bits(self.seed, count, QUANTIZERS[self.table].thresholds, half)
+            tables = CLASSES.get(self.table, [self.table])
+            drawn = [float_bits(self.seed, count, QUANTIZERS[one].thresholds, half) for one in tables]
+            bits = np.choose(self.ids.ravel(), drawn)
             exponent, lowest = (0x7C00, 0x400) if half else (0x7F800000, 0x800000)
             if self.fill == "finite":
                 bits = np.where(bits & exponent == exponent, bits & ~lowest, bits)
         return bits.astype(f"u{self.dtype.itemsize}").view(self.dtype).reshape(self.size)
+
+    @cached_property
+    def ids(self) -> NDArray[np.int64]:
+        """[H, W, C]: the class of each element, by channel or by region; 0 where there is but one."""
+        height, width, channels = self.size
+        found: NDArray[np.int64] = np.zeros(self.size, np.int64)
+        if self.planes == "channel":
+            found += (draw(self.seed + 2, np.arange(channels)) % np.uint64(4)).astype(np.int64)
+        elif self.planes == "region":
+            drawn = (draw(self.seed + 2, np.arange(height * width)) % np.uint64(4)).astype(np.int64)
+            found += drawn.reshape(height, width, 1)
+        return found
 
     def result(self) -> str:
         """Return values and hash."""
@@ -235,11 +271,19 @@ class Case:
 
     def _planes(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """[H, W, C] twice: low and high bytes of the samples."""
+        if self.table not in CLASSES:
+            return self._planes_of(self.table)
+        classes = np.stack([self._planes_of(one)[0] for one in CLASSES[self.table]])
+        low = np.take_along_axis(classes, self.ids[None], 0)[0]
+        return low, low
+
+    def _planes_of(self, name: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The same by one quantizer or table."""
         if self.dtype.kind != "f":
             bits = self.values.view(f"u{self.dtype.itemsize}")
-            table = sample_table(self.table, 256**self.dtype.itemsize, self.dtype.kind == "i", self.wide)
+            table = sample_table(name, 256**self.dtype.itemsize, self.dtype.kind == "i", self.wide)
             return (table[bits] & 255).astype(np.uint8), (table[bits] >> 8).astype(np.uint8)
-        quantizer = QUANTIZERS[self.table]
+        quantizer = QUANTIZERS[name]
         with np.errstate(invalid="ignore"):  # signalling NaN
             numbers = self.values.astype(np.float32)
         levels = quantizer.quantize(np.where(np.isnan(numbers), np.float32(-np.inf), numbers))  # NaN is level 0
@@ -265,7 +309,7 @@ class Case:
         for picture in range(self.packing.pictures):
             saws += f"{self._saw(picture):x}"
             for name, plane in (("low", low), ("high", high)):
-                if self.planes in (name, "both") or (self.planes == "one" and name == "low"):
+                if self.planes in (name, "both") or (not self.wide and name == "low"):
                     self.packing.pack(plane, picture, out)
                     value = fnv(out.tobytes(), value)
         return f"{saws} {value:016x}"

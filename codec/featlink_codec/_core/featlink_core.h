@@ -89,7 +89,15 @@ typedef struct {
     uint32_t limit;             /* integers above it are an excess */
     int32_t key_low, key_high;  /* clamp of float keys: below the first threshold, at the last */
     int32_t first, shift, mask; /* buckets: (key >> shift) - first; mask: its low bits */
-    uint32_t a, b, low, high;   /* affine: (mulhi(x << 8, a) + b) >> 8, x within low..high */
+    uint32_t a, b;              /* affine: (mulhi(x << 8, a) + b) >> 8; floats: mulhi((level << 8) + b, a), or a is 0 */
+    union {
+        uint32_t low; /* affine: the least x */
+        int32_t gap;  /* floats: magnitudes that the keys of buckets leave out */
+    };
+    union {
+        uint32_t high;  /* affine: the largest x */
+        uint32_t forms; /* floats: that there are */
+    };
     double scale;               /* linear: round(x * scale), x up to top */
     double offset;              /* line: floor(x * scale + offset - 2^12), x within bottom..top */
     float bottom, top;

@@ -61,23 +61,44 @@ typedef struct {
 typedef void (*fl_pack_run)(const fl_quantizer *q, const void *in, uint8_t *low, uint8_t *high, size_t n, fl_seen *seen);
 typedef void (*fl_unpack_run)(const fl_values *v, const uint8_t *low, const uint8_t *high, void *out, size_t n);
 
-/* The same for `rows` rows of `width`, and that for `planes` channels: those at the offsets `map_at`, or those that
- * `order` names, or, where both are NULL, the first ones; to tiles at the offsets `picture_at`, or one after the other.
- * Picture and map are what is read and written, or the other way round; strides and offsets are in bytes. */
+/* The same for `rows` rows of `width`, and that for `planes` channels: those that `order` names, or, where it is NULL, the
+ * first ones; to tiles beside each other. Picture and map are what is read and written, or the other way round; strides
+ * are in bytes. Where `ids` is not NULL each channel has a quantizer of its own, of those at `quantizers`. */
 typedef struct {
     uint32_t planes, rows, width;
     const uint16_t *order;
-    const int64_t *map_at, *picture_at;
     int64_t map_plane, map_row, picture_plane, picture_row;
+    const fl_quantizer *quantizers;
+    const uint8_t *ids;
+    int64_t id_plane; /* from one channel's to the next one's */
 } fl_block;
 
-/* Elements beside each other that go through a quantizer each: those of `line`, in arrays. */
+/* Elements beside each other that go through a quantizer each, by one of three forms: */
+enum {
+    LANES_LINE32, /* lines */
+    LANES_LINE16,
+    LANES_BUCKETS32, /* buckets */
+    LANES_BUCKETS16,
+    LANES_TABLE8, /* tables of bytes, of 8-bit and of 16-bit elements */
+    LANES_TABLE16,
+    LANES_KERNELS
+};
+
+/* What the quantizers have of their own, in arrays. Tables lie at `base` + `at`: in words for buckets, in bytes else. */
 #define LANES 256
 typedef struct {
-    float bottom[LANES], top[LANES];
-    double scale[LANES], offset[LANES];
-    uint32_t step[LANES];
-    int stepped; /* any step is not that of 1 */
+    union {
+        struct {
+            float bottom[LANES], top[LANES];
+            double scale[LANES], offset[LANES], least[LANES], most[LANES]; /* bottom and top once more */
+        };
+        struct {
+            int32_t key_low[LANES], key_high[LANES], gap[LANES], shift[LANES], mask[LANES], at[LANES];
+        };
+    };
+    uint32_t a[LANES], b[LANES]; /* sample = ((level << 8) + b) * a >> 16: in either half */
+    const void *base;
+    int stepped; /* any sample is not the level */
 } fl_lanes;
 
 /* `rows` rows of `width`, at most LANES, of one plane. */
@@ -93,7 +114,7 @@ typedef struct {
     /* For one plane of bytes; NULL where a row at a time is all there is. */
     fl_pack_rows pack_rows[PACK_KERNELS];
     fl_unpack_rows unpack_rows[UNPACK_KERNELS];
-    fl_pack_lanes lanes32, lanes16; /* of f32 and of f16 elements */
+    fl_pack_lanes lanes[LANES_KERNELS];
 } fl_kernels;
 
 /* The one in use: never NULL. */
@@ -125,12 +146,15 @@ static inline int32_t fl_key(uint32_t bits) {
     return s ^ ((s >> 31) & 0x7fffffff);
 }
 
-static inline int64_t fl_plane_of(const fl_block *b, uint32_t plane) {
-    return b->map_at ? b->map_at[plane] : (int64_t)(b->order ? b->order[plane] : plane) * b->map_plane;
-}
+static inline uint32_t fl_channel_of(const fl_block *b, uint32_t plane) { return b->order ? b->order[plane] : plane; }
 
-static inline int64_t fl_tile_of(const fl_block *b, uint32_t plane) {
-    return b->picture_at ? b->picture_at[plane] : (int64_t)plane * b->picture_plane;
+static inline int64_t fl_plane_of(const fl_block *b, uint32_t plane) { return fl_channel_of(b, plane) * b->map_plane; }
+
+static inline int64_t fl_tile_of(const fl_block *b, uint32_t plane) { return (int64_t)plane * b->picture_plane; }
+
+/* Only where there are ids. */
+static inline const fl_quantizer *fl_quantizer_of(const fl_block *b, uint32_t plane) {
+    return b->quantizers + b->ids[fl_channel_of(b, plane) * b->id_plane];
 }
 
 /* Bits above it, shifted by one for the sign, are NaN. */
@@ -141,5 +165,14 @@ static inline int64_t fl_tile_of(const fl_block *b, uint32_t plane) {
 #define FL_LINE 0x1p12
 /* fl_quantizer.step: levels are the samples. */
 #define FL_STEP 65536u
+/* fl_quantizer.forms of floats: what is there besides what the kernel needs. */
+enum { FORM_LINE = 1, FORM_BUCKETS = 2 };
+
+/* Floats in their order, without the `gap` smallest magnitudes of either sign, as no threshold is among them: so a table
+ * by key is not much larger for signed maps than for others. `gap` is 0 where 0 is a threshold. */
+static inline int32_t fl_folded_key(uint32_t bits, int32_t gap) {
+    const int32_t s = (int32_t)bits, magnitude = s & 0x7fffffff;
+    return ((magnitude > gap ? magnitude : gap) - gap) ^ (s >> 31);
+}
 
 #endif

@@ -59,14 +59,19 @@ static inline uint32_t level_line(const fl_quantizer *q, uint32_t bits) {
     return level_on_line(bits, q->bottom, q->top, q->scale, q->offset);
 }
 
+/* The level by a table of buckets in which `at` is that of key 0. NaN goes as the lowest key. */
+static inline uint32_t level_in_bucket(uint32_t bits, const uint32_t *buckets, int32_t at, int32_t low, int32_t high,
+                                       int32_t gap, int32_t shift, int32_t mask) {
+    int32_t key = fl_folded_key(bits, gap);
+    key = (bits << 1) > (FL_INFINITY << 1) ? low : key;
+    key = key < low ? low : key;
+    key = key > high ? high : key;
+    const uint32_t bucket = buckets[(key >> shift) + at];
+    return (bucket >> 24) + ((uint32_t)(key & mask) >= (bucket & 0xffffff));
+}
+
 static inline uint32_t level_buckets(const fl_quantizer *q, uint32_t bits) {
-    const uint32_t *buckets = q->memory;
-    int32_t key = fl_key(bits);
-    key = (bits << 1) > (FL_INFINITY << 1) ? q->key_low : key;
-    key = key < q->key_low ? q->key_low : key;
-    key = key > q->key_high ? q->key_high : key;
-    uint32_t bucket = buckets[(key >> q->shift) - q->first];
-    return (bucket >> 16) + ((uint32_t)(key & q->mask) >= (bucket & 0xffff));
+    return level_in_bucket(bits, q->memory, -q->first, q->key_low, q->key_high, q->gap, q->shift, q->mask);
 }
 
 static inline uint32_t level_steps(const fl_quantizer *q, uint32_t bits) {
@@ -147,36 +152,6 @@ WIDE_KERNEL(pack_steps32w, bits_f32, level_steps)
 WIDE_KERNEL(pack_steps16w, bits_f16, level_steps)
 WIDE_KERNEL(pack_search32, bits_f32, level_search)
 WIDE_KERNEL(pack_search16, bits_f16, level_search)
-
-#define LANES_LOOP(READ, STORE)                                                                                \
-    do {                                                                                                       \
-        uint32_t bits_max = 0, magnitude_max = 0;                                                              \
-        for (size_t k = first; k < end; k++) {                                                                 \
-            uint32_t bits = READ(in, k), magnitude = bits << 1;                                                \
-            bits_max = bits > bits_max ? bits : bits_max;                                                      \
-            magnitude_max = magnitude > magnitude_max ? magnitude : magnitude_max;                             \
-            uint32_t level = level_on_line(bits, l->bottom[k], l->top[k], l->scale[k], l->offset[k]);          \
-            STORE;                                                                                             \
-        }                                                                                                      \
-        saw(seen, bits_max, magnitude_max);                                                                    \
-    } while (0)
-
-/* Lanes from `first` on of one row, and all lanes of all rows. */
-#define LANES_KERNEL(NAME, READ)                                                                                \
-    static void NAME##_rest(const fl_lanes *restrict l, const void *restrict in, uint8_t *restrict out, size_t first, \
-                            size_t end, fl_seen *restrict seen) {                                              \
-        if (l->stepped)                                                                                        \
-            LANES_LOOP(READ, out[k] = SAMPLE(level, l->step[k]));                                              \
-        else                                                                                                   \
-            LANES_LOOP(READ, out[k] = (uint8_t)level);                                                         \
-    }                                                                                                          \
-    static inline void NAME(const fl_lanes *l, const void *in, uint8_t *out, const fl_block *b, fl_seen *seen) { \
-        for (uint32_t row = 0; row < b->rows; row++, in = (const char *)in + b->map_row, out += b->picture_row) \
-            NAME##_rest(l, in, out, 0, b->width, seen);                                                        \
-    }
-
-LANES_KERNEL(pack_lanes32, bits_f32)
-LANES_KERNEL(pack_lanes16, bits_f16)
 
 static inline void saw_bytes(const fl_quantizer *q, const uint8_t *in, size_t n, fl_seen *seen) {
     if (q->limit >= 255) return;
@@ -309,6 +284,8 @@ static void unpack_join(const fl_values *v, const uint8_t *restrict low, const u
         memcpy((char *)out + 2 * k, &x, 2);
     }
 }
+
+#include "lanes.h"
 
 #define PLAIN_PACK_KERNELS                                                                                      \
     [K_COPY] = pack_copy, [K_TABLE8] = pack_table8, [K_AFFINE8] = pack_affine8, [K_TABLE8W] = pack_table8w,     \

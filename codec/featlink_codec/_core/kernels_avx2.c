@@ -58,20 +58,32 @@ static void avx2_values1(const fl_values *v, const uint8_t *restrict low, const 
 }
 
 typedef struct {
-    __m256 bottom, top;
-    __m256d scale, offset;
+    __m256 top;
+    __m256d scale;
     __m256i bits, positive; /* the largest seen, as unsigned and as signed numbers */
     const uint8_t *samples; /* NULL where they are the levels */
     int rows;               /* of 16 samples, up to that of the highest level */
+    uint32_t a, b;          /* (level * a + b) >> 8 is the sample, unless a is 0 */
 } floats;
 
 static inline floats begin(const fl_quantizer *q) {
-    return (floats){_mm256_set1_ps(q->bottom), _mm256_set1_ps(q->top), _mm256_set1_pd(q->scale),
-                    _mm256_set1_pd(q->offset), .samples = q->samples, .rows = (int)(q->count / 16) + 1};
+    return (floats){.top = _mm256_set1_ps(q->top), .scale = _mm256_set1_pd(q->scale), .samples = q->samples,
+                    .rows = (int)(q->count / 16) + 1, .a = q->a, .b = q->b};
 }
 
-/* Levels of up to 127 to their samples, as in avx2_table8. */
+/* Levels in the upper bytes of 16 bits to samples in 16 bits. */
+static inline __m256i samples_of(__m256i levels, __m256i a, __m256i b) {
+    const __m256i x = _mm256_and_si256(levels, _mm256_set1_epi16((short)0xff00));
+    return _mm256_mulhi_epu16(_mm256_or_si256(x, b), a);
+}
+
+/* Levels of up to 127 to their samples; where they cannot be computed, as in avx2_table8. */
 static inline __m256i sampled(const floats *f, __m256i levels) {
+    if (f->a) {
+        const __m256i a = _mm256_set1_epi16((short)f->a), b = _mm256_set1_epi16((short)f->b);
+        const __m256i even = samples_of(_mm256_slli_epi16(levels, 8), a, b), odd = samples_of(levels, a, b);
+        return _mm256_or_si256(even, _mm256_slli_epi16(odd, 8));
+    }
     __m256i y = _mm256_setzero_si256();
     for (int row = 0; row < f->rows; row++) {
         const __m256i entries = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(f->samples + 16 * row)));
@@ -107,35 +119,24 @@ static inline __m256i linear8(floats *f, __m256 x) {
     return _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castpd_ps(a), _mm256_castpd_ps(b), 0x88));
 }
 
-/* The same for a line, of which each element may have its own. Byte 5 of a sum is the level. max(NaN, bottom) is the
- * second operand. */
-static inline __m256i on_line8(floats *f, __m256 x, __m256 bottom, __m256 top, const __m256d *scale,
-                               const __m256d *offset) {
-    const __m256i fifth = _mm256_setr_epi8(1, -1, -1, -1, 5, -1, -1, -1, 9, -1, -1, -1, 13, -1, -1, -1,
-                                           1, -1, -1, -1, 5, -1, -1, -1, 9, -1, -1, -1, 13, -1, -1, -1);
-    note(f, _mm256_castps_si256(x));
-    x = _mm256_min_ps(_mm256_max_ps(x, bottom), top);
-    __m256d a = _mm256_cvtps_pd(_mm256_castps256_ps128(x)), b = _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1));
-    a = _mm256_fmadd_pd(a, scale[0], offset[0]);
-    b = _mm256_fmadd_pd(b, scale[1], offset[1]);
-    const __m256 high = _mm256_shuffle_ps(_mm256_castpd_ps(a), _mm256_castpd_ps(b), 0xdd);
-    return _mm256_shuffle_epi8(_mm256_castps_si256(high), fifth);
+/* A line, for elements that may have one each: 8 of them, as 4 and 4. */
+typedef struct {
+    __m256d bottom[2], top[2], scale[2], offset[2];
+    __m256 low_end, high_end; /* bottom and top once more */
+} lines;
+
+static inline lines lines_of(const fl_quantizer *q) {
+    const __m256d bottom = _mm256_set1_pd(q->bottom), top = _mm256_set1_pd(q->top);
+    const __m256d scale = _mm256_set1_pd(q->scale), offset = _mm256_set1_pd(q->offset);
+    return (lines){{bottom, bottom}, {top, top}, {scale, scale}, {offset, offset},
+                   _mm256_set1_ps(q->bottom), _mm256_set1_ps(q->top)};
 }
 
-static inline __m256i line8(floats *f, __m256 x) {
-    const __m256d scale[2] = {f->scale, f->scale}, offset[2] = {f->offset, f->offset};
-    return on_line8(f, x, f->bottom, f->top, scale, offset);
-}
-
-static inline __m256i lane8(floats *f, const fl_lanes *p, size_t k, __m256 x) {
-    const __m256d scale[2] = {_mm256_loadu_pd(p->scale + k), _mm256_loadu_pd(p->scale + k + 4)};
-    const __m256d offset[2] = {_mm256_loadu_pd(p->offset + k), _mm256_loadu_pd(p->offset + k + 4)};
-    const __m256i y = on_line8(f, x, _mm256_loadu_ps(p->bottom + k), _mm256_loadu_ps(p->top + k), scale, offset);
-    if (!p->stepped) return y;
-    /* steps in the order of the levels: 0 1 4 5 2 3 6 7 */
-    const __m256i step = _mm256_permute4x64_epi64(_mm256_loadu_si256((const __m256i *)(p->step + k)), 0xd8);
-    const __m256i sample = _mm256_add_epi32(_mm256_mullo_epi32(y, step), _mm256_set1_epi32(0x8000));
-    return _mm256_srli_epi32(sample, 16);
+/* 8 numbers within the ends to the upper words of the sums in which their levels are: as byte 1; in the order of linear8. */
+static inline __m256i sums8(__m256d a, __m256d b, const lines *to) {
+    a = _mm256_fmadd_pd(a, to->scale[0], to->offset[0]);
+    b = _mm256_fmadd_pd(b, to->scale[1], to->offset[1]);
+    return _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castpd_ps(a), _mm256_castpd_ps(b), 0xdd));
 }
 
 static inline __m256 load_f32(const void *in, size_t k) { return _mm256_loadu_ps((const float *)in + k); }
@@ -154,92 +155,168 @@ static inline __m256i bytes_of(__m256i a, __m256i b, __m256i c, __m256i d) {
     return _mm256_shuffle_epi8(halves, order);
 }
 
-#define LINEAR(NAME, LEVEL8, LOAD, TAIL, SIZE)                                                                    \
+/* max(NaN, bottom) is the second operand. They are clamped as doubles, as converting what comes from memory is cheaper than
+ * taking registers apart. */
+static inline __m256i line32(floats *f, const lines *to, const void *in, size_t k) {
+    const float *from = (const float *)in + k;
+    const __m256d a = _mm256_cvtps_pd(_mm_loadu_ps(from)), b = _mm256_cvtps_pd(_mm_loadu_ps(from + 4));
+    note(f, _mm256_loadu_si256((const __m256i *)from));
+    return sums8(_mm256_min_pd(_mm256_max_pd(a, to->bottom[0]), to->top[0]),
+                 _mm256_min_pd(_mm256_max_pd(b, to->bottom[1]), to->top[1]), to);
+}
+
+static inline __m256i line16(floats *f, const lines *to, const void *in, size_t k) {
+    const __m256 bits = load_f16(in, k), x = _mm256_min_ps(_mm256_max_ps(bits, to->low_end), to->high_end);
+    note(f, _mm256_castps_si256(bits));
+    return sums8(_mm256_cvtps_pd(_mm256_castps256_ps128(x)), _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)), to);
+}
+
+/* Byte 1 of each word of two registers, and two other ones, in 16 bits, or their samples. */
+typedef struct {
+    __m256i one, other;
+} pairs;
+
+static inline pairs first_pairs(__m256i a, __m256i b, __m256i c, __m256i d) {
+    return (pairs){_mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa),
+                   _mm256_blend_epi16(c, _mm256_slli_epi32(d, 16), 0xaa)};
+}
+
+/* Pairs in the order of linear8 to 32 bytes in order. */
+static inline __m256i bytes_of_pairs(pairs p) {
+    /* 16 bits at a time, one: a0 b0 a1 b1 a4 b4 a5 b5 | a2 b2 a3 b3 a6 b6 a7 b7; bytes, packed: the same, and c0 d0 ... */
+    const __m256i apart = _mm256_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15,
+                                           0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
+    /* words: a0145 b0145 c0145 d0145 | a2367 b2367 c2367 d2367 */
+    const __m256i y = _mm256_shuffle_epi8(_mm256_packus_epi16(p.one, p.other), apart);
+    /* a0145 a2367 b0145 b2367 ... */
+    const __m256i z = _mm256_permutevar8x32_epi32(y, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15,
+                                           0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
+    return _mm256_shuffle_epi8(z, order);
+}
+
+/* 32 levels of a line; samples where those are computed, or else in a second step. */
+static inline __m256i first_bytes(const floats *f, __m256i a, __m256i b, __m256i c, __m256i d) {
+    pairs p = first_pairs(a, b, c, d);
+    if (f->a) {
+        const __m256i of = _mm256_set1_epi16((short)f->a), plus = _mm256_set1_epi16((short)f->b);
+        return bytes_of_pairs((pairs){samples_of(p.one, of, plus), samples_of(p.other, of, plus)});
+    }
+    const __m256i y = bytes_of_pairs((pairs){_mm256_srli_epi16(p.one, 8), _mm256_srli_epi16(p.other, 8)});
+    return f->samples ? sampled(f, y) : y;
+}
+
+static inline __m256i linear_bytes(const floats *f, __m256i a, __m256i b, __m256i c, __m256i d) {
+    const __m256i y = bytes_of(a, b, c, d);
+    return f->samples ? sampled(f, y) : y;
+}
+
+#define LEVELS(NAME, LOAD, LEVEL) \
+    static inline __m256i NAME(floats *f, const lines *to, const void *in, size_t k) { \
+        (void)to;                                                                      \
+        return LEVEL(f, LOAD(in, k));                                                  \
+    }
+
+LEVELS(linear32, load_f32, linear8)
+LEVELS(linear16, load_f16, linear8)
+
+#define LINEAR(NAME, LEVEL8, TOGETHER, TAIL, SIZE)                                                               \
     static void NAME(const fl_quantizer *q, const void *restrict in, uint8_t *restrict low, uint8_t *high,       \
                      size_t n, fl_seen *seen) {                                                                  \
         floats f = begin(q);                                                                                     \
         begin_seen(&f, seen);                                                                                    \
+        const lines to = lines_of(q);                                                                            \
         size_t k = 0;                                                                                            \
         for (; k + 32 <= n; k += 32) {                                                                           \
-            const __m256i a = LEVEL8(&f, LOAD(in, k)), b = LEVEL8(&f, LOAD(in, k + 8));                          \
-            const __m256i c = LEVEL8(&f, LOAD(in, k + 16)), d = LEVEL8(&f, LOAD(in, k + 24));                    \
-            __m256i y = bytes_of(a, b, c, d);                                                                    \
-            if (f.samples) y = sampled(&f, y);                                                                   \
-            _mm256_storeu_si256((__m256i *)(low + k), y);                                                        \
+            const __m256i a = LEVEL8(&f, &to, in, k), b = LEVEL8(&f, &to, in, k + 8);                            \
+            const __m256i c = LEVEL8(&f, &to, in, k + 16), d = LEVEL8(&f, &to, in, k + 24);                      \
+            _mm256_storeu_si256((__m256i *)(low + k), TOGETHER(&f, a, b, c, d));                                 \
         }                                                                                                        \
         finish(&f, seen);                                                                                        \
         if (k < n) TAIL(q, (const char *)in + SIZE * k, low + k, high, n - k, seen);                             \
     }
 
-LINEAR(avx2_linear32, linear8, load_f32, pack_linear32, 4)
-LINEAR(avx2_linear16, linear8, load_f16, pack_linear16, 2)
-LINEAR(avx2_line32, line8, load_f32, pack_line32, 4)
-LINEAR(avx2_line16, line8, load_f16, pack_line16, 2)
+LINEAR(avx2_linear32, linear32, linear_bytes, pack_linear32, 4)
+LINEAR(avx2_linear16, linear16, linear_bytes, pack_linear16, 2)
+LINEAR(avx2_line32, line32, first_bytes, pack_line32, 4)
+LINEAR(avx2_line16, line16, first_bytes, pack_line16, 2)
 
-#define LANES_OF(NAME, LOAD, PLAIN, SIZE)                                                                          \
-    static void NAME(const fl_lanes *p, const void *in, uint8_t *out, const fl_block *b, fl_seen *seen) {          \
-        floats f;                                                                                                  \
-        begin_seen(&f, seen);                                                                                      \
-        const char *from = in;                                                                                     \
-        for (uint32_t row = 0; row < b->rows; row++, from += b->map_row, out += b->picture_row) {                  \
-            size_t k = 0;                                                                                          \
-            for (; k + 32 <= b->width; k += 32) {                                                                  \
-                const __m256i c0 = lane8(&f, p, k, LOAD(from, k)), c1 = lane8(&f, p, k + 8, LOAD(from, k + 8));    \
-                const __m256i c2 = lane8(&f, p, k + 16, LOAD(from, k + 16));                                       \
-                const __m256i c3 = lane8(&f, p, k + 24, LOAD(from, k + 24));                                       \
-                _mm256_storeu_si256((__m256i *)(out + k), bytes_of(c0, c1, c2, c3));                               \
-            }                                                                                                      \
-            if (k < b->width) PLAIN##_rest(p, from, out, k, b->width, seen);                                       \
-        }                                                                                                          \
-        finish(&f, seen);                                                                                          \
-    }
+/* Four times 8 levels in order to 32 bytes in order. */
+static inline __m256i in_order(__m256i a, __m256i b, __m256i c, __m256i d) {
+    const __m256i y = _mm256_packus_epi16(_mm256_packus_epi32(a, b), _mm256_packus_epi32(c, d));
+    return _mm256_permutevar8x32_epi32(y, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
 
-LANES_OF(avx2_lanes32, load_f32, pack_lanes32, 4)
-LANES_OF(avx2_lanes16, load_f16, pack_lanes16, 2)
+/* NaN goes as the lowest key. */
+static inline __m256i folded_key(__m256i bits, __m256i gap, __m256i least, __m256i most) {
+    const __m256i magnitude = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff));
+    const __m256i nan = _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(FL_INFINITY));
+    const __m256i beyond = _mm256_sub_epi32(_mm256_max_epi32(magnitude, gap), gap);
+    const __m256i key = _mm256_xor_si256(beyond, _mm256_srai_epi32(bits, 31));
+    return _mm256_blendv_epi8(_mm256_min_epi32(_mm256_max_epi32(key, least), most), least, nan);
+}
 
-#define BUCKETS(NAME, LOAD, TAIL, SIZE)                                                                          \
-    static void NAME(const fl_quantizer *q, const void *restrict in, uint8_t *restrict low, uint8_t *high,       \
-                     size_t n, fl_seen *seen) {                                                                  \
-        floats f = begin(q);                                                                                     \
-        begin_seen(&f, seen);                                                                                    \
-        const __m256i least = _mm256_set1_epi32(q->key_low), most = _mm256_set1_epi32(q->key_high);              \
-        const __m256i first = _mm256_set1_epi32(q->first), mask = _mm256_set1_epi32(q->mask);                    \
-        const __m256i half = _mm256_set1_epi32(0xffff), infinity = _mm256_set1_epi32(FL_INFINITY);               \
-        const __m256i unsign = _mm256_set1_epi32(0x7fffffff);                                                    \
-        const __m128i shift = _mm_cvtsi32_si128(q->shift);                                                       \
-        size_t k = 0;                                                                                            \
-        for (; k + 8 <= n; k += 8) {                                                                             \
-            const __m256i bits = _mm256_castps_si256(LOAD(in, k));                                               \
-            note(&f, bits);                                                                                      \
-            const __m256i nan = _mm256_cmpgt_epi32(_mm256_and_si256(bits, unsign), infinity);                    \
-            __m256i key = _mm256_xor_si256(bits, _mm256_and_si256(_mm256_srai_epi32(bits, 31), unsign));         \
-            key = _mm256_min_epi32(_mm256_max_epi32(key, least), most);                                          \
-            key = _mm256_blendv_epi8(key, least, nan);                                                           \
-            const __m256i at = _mm256_sub_epi32(_mm256_sra_epi32(key, shift), first);                            \
-            const __m256i bucket = _mm256_i32gather_epi32(q->memory, at, 4);                                     \
-            const __m256i missed = _mm256_cmpgt_epi32(_mm256_and_si256(bucket, half), _mm256_and_si256(key, mask)); \
-            __m256i level = _mm256_add_epi32(_mm256_srli_epi32(bucket, 16), _mm256_set1_epi32(1));               \
-            level = _mm256_add_epi32(level, missed);                                                             \
-            level = _mm256_packus_epi32(level, level);                                                           \
-            __m128i y = _mm256_castsi256_si128(_mm256_permute4x64_epi64(level, 0x08));                           \
-            y = _mm_packus_epi16(y, y);                                                                          \
-            if (f.samples) y = _mm256_castsi256_si128(sampled(&f, _mm256_castsi128_si256(y)));                   \
-            _mm_storel_epi64((__m128i *)(low + k), y);                                                           \
-        }                                                                                                        \
-        finish(&f, seen);                                                                                        \
-        if (k < n) TAIL(q, (const char *)in + SIZE * k, low + k, high, n - k, seen);                             \
+/* The level by a bucket's entry. */
+static inline __m256i level_of(__m256i entry, __m256i key, __m256i mask) {
+    const __m256i bound = _mm256_and_si256(entry, _mm256_set1_epi32(0xffffff));
+    const __m256i missed = _mm256_cmpgt_epi32(bound, _mm256_and_si256(key, mask));
+    return _mm256_add_epi32(_mm256_add_epi32(_mm256_srli_epi32(entry, 24), _mm256_set1_epi32(1)), missed);
+}
+
+/* What a loop over buckets keeps. */
+typedef struct {
+    __m256i least, most, gap, first, mask;
+    __m128i shift;
+    const void *memory;
+} buckets;
+
+static inline __m256i bucket8(floats *f, const buckets *t, __m256 x) {
+    const __m256i bits = _mm256_castps_si256(x), key = folded_key(bits, t->gap, t->least, t->most);
+    note(f, bits);
+    const __m256i at = _mm256_sub_epi32(_mm256_sra_epi32(key, t->shift), t->first);
+    return level_of(_mm256_i32gather_epi32(t->memory, at, 4), key, t->mask);
+}
+
+#define BUCKETS(NAME, LOAD, TAIL, SIZE)                                                                              \
+    static void NAME(const fl_quantizer *q, const void *restrict in, uint8_t *restrict low, uint8_t *high,           \
+                     size_t n, fl_seen *seen) {                                                                      \
+        floats f = begin(q);                                                                                         \
+        begin_seen(&f, seen);                                                                                        \
+        const buckets t = {_mm256_set1_epi32(q->key_low), _mm256_set1_epi32(q->key_high), _mm256_set1_epi32(q->gap), \
+                           _mm256_set1_epi32(q->first),   _mm256_set1_epi32(q->mask),     _mm_cvtsi32_si128(q->shift), \
+                           q->memory};                                                                               \
+        size_t k = 0;                                                                                                \
+        for (; k + 32 <= n; k += 32) {                                                                               \
+            const __m256i c0 = bucket8(&f, &t, LOAD(in, k)), c1 = bucket8(&f, &t, LOAD(in, k + 8));                  \
+            const __m256i c2 = bucket8(&f, &t, LOAD(in, k + 16)), c3 = bucket8(&f, &t, LOAD(in, k + 24));            \
+            __m256i y = in_order(c0, c1, c2, c3);                                                                    \
+            if (f.samples) y = sampled(&f, y);                                                                       \
+            _mm256_storeu_si256((__m256i *)(low + k), y);                                                            \
+        }                                                                                                            \
+        for (; k + 8 <= n; k += 8) {                                                                                 \
+            const __m256i none = _mm256_setzero_si256();                                                             \
+            __m256i y = in_order(bucket8(&f, &t, LOAD(in, k)), none, none, none);                                    \
+            if (f.samples) y = sampled(&f, y);                                                                       \
+            _mm_storel_epi64((__m128i *)(low + k), _mm256_castsi256_si128(y));                                       \
+        }                                                                                                            \
+        finish(&f, seen);                                                                                            \
+        if (k < n) TAIL(q, (const char *)in + SIZE * k, low + k, high, n - k, seen);                                 \
     }
 
 BUCKETS(avx2_buckets32, load_f32, pack_buckets32, 4)
 BUCKETS(avx2_buckets16, load_f16, pack_buckets16, 2)
 
+#include "lanes_avx2.h"
+
 const fl_kernels fl_avx2 = {
     "avx2",
     {PLAIN_PACK_KERNELS, [K_TABLE8] = avx2_table8, [K_AFFINE8] = avx2_affine8, [K_LINEAR32] = avx2_linear32,
-     [K_LINEAR16] = avx2_linear16, [K_LINE32] = avx2_line32, [K_LINE16] = avx2_line16, [K_BUCKETS32] = avx2_buckets32, [K_BUCKETS16] = avx2_buckets16},
+     [K_LINEAR16] = avx2_linear16, [K_LINE32] = avx2_line32, [K_LINE16] = avx2_line16,
+     [K_BUCKETS32] = avx2_buckets32, [K_BUCKETS16] = avx2_buckets16},
     {PLAIN_UNPACK_KERNELS, [U_TABLE1] = avx2_values1},
     {NULL},
     {NULL},
-    avx2_lanes32,
-    avx2_lanes16,
+    {[LANES_LINE32] = avx2_lanes_line32, [LANES_LINE16] = avx2_lanes_line16,
+     [LANES_BUCKETS32] = avx2_lanes_buckets32, [LANES_BUCKETS16] = avx2_lanes_buckets16,
+     [LANES_TABLE8] = avx2_lanes_table8, [LANES_TABLE16] = avx2_lanes_table16},
 };

@@ -59,7 +59,7 @@ typedef struct {
     __m512i table[4];
     __m512 bottom, top;
     __m512d scale, offset;
-    __m512i least, most, first, mask;
+    __m512i least, most, gap, first, mask;
     __m128i shift;
     const void *memory, *starts;
     uint32_t most_steps;
@@ -68,28 +68,31 @@ typedef struct {
     __m512i bits, positive; /* the largest seen, as unsigned and as signed numbers: of any negative floats, of the others */
 } loop;
 
+/* Go on with another quantizer. */
+INLINE void aim(loop *l, const fl_quantizer *q) {
+    l->bottom = _mm512_set1_ps(q->bottom);
+    l->top = _mm512_set1_ps(q->top);
+    l->scale = _mm512_set1_pd(q->scale);
+    l->offset = _mm512_set1_pd(q->offset);
+    l->least = _mm512_set1_epi32(q->key_low);
+    l->most = _mm512_set1_epi32(q->key_high);
+    l->gap = _mm512_set1_epi32(q->gap);
+    l->first = _mm512_set1_epi32(q->first);
+    l->mask = _mm512_set1_epi32(q->mask);
+    l->shift = _mm_cvtsi32_si128(q->shift);
+    l->memory = q->memory;
+    l->starts = q->starts;
+    l->most_steps = q->most;
+    l->scaled = q->samples != NULL;
+    for (int k = 0; k < 4; k++) l->table[k] = _mm512_loadu_si512((const uint8_t *)q->memory + 64 * k);
+    for (int k = 0; k < 2 && l->scaled; k++) l->samples[k] = _mm512_loadu_si512(q->samples + 64 * k);
+}
+
 INLINE loop begin(const fl_quantizer *q) {
-    const uint8_t *table = q->memory;
-    loop l = {
-        .bottom = _mm512_set1_ps(q->bottom),
-        .top = _mm512_set1_ps(q->top),
-        .scale = _mm512_set1_pd(q->scale),
-        .offset = _mm512_set1_pd(q->offset),
-        .least = _mm512_set1_epi32(q->key_low),
-        .most = _mm512_set1_epi32(q->key_high),
-        .first = _mm512_set1_epi32(q->first),
-        .mask = _mm512_set1_epi32(q->mask),
-        .shift = _mm_cvtsi32_si128(q->shift),
-        .memory = table,
-        .starts = q->starts,
-        .most_steps = q->most,
-        .scaled = q->samples != NULL,
-        .limited = q->limit < 255,
-        .bits = _mm512_setzero_si512(),
-        .positive = _mm512_setzero_si512(),
-    };
-    for (int k = 0; k < 4; k++) l.table[k] = _mm512_loadu_si512(table + 64 * k);
-    for (int k = 0; k < 2 && l.scaled; k++) l.samples[k] = _mm512_loadu_si512(q->samples + 64 * k);
+    loop l;
+    aim(&l, q);
+    l.limited = q->limit < 255;
+    l.bits = l.positive = _mm512_setzero_si512();
     return l;
 }
 
@@ -175,23 +178,37 @@ INLINE __m512i first_bytes(__m512i a, __m512i b, __m512i c, __m512i d) {
     return _mm512_permutexvar_epi8(_mm512_loadu_si512(places), all);
 }
 
-INLINE __m512i clamped_key(loop *l, __m512i bits) {
-    note(l, bits);
+/* NaN goes as the lowest key. */
+INLINE __m512i clamped(__m512i key, __m512i bits, __m512i least, __m512i most) {
     const __m512i infinity = _mm512_set1_epi32((int)(FL_INFINITY << 1));
     const __mmask16 nan = _mm512_cmpgt_epu32_mask(_mm512_slli_epi32(bits, 1), infinity);
+    return _mm512_mask_mov_epi32(_mm512_min_epi32(_mm512_max_epi32(key, least), most), nan, least);
+}
+
+INLINE __m512i clamped_key(loop *l, __m512i bits) {
+    note(l, bits);
     const __m512i flip = _mm512_and_si512(_mm512_srai_epi32(bits, 31), _mm512_set1_epi32(0x7fffffff));
-    __m512i key = _mm512_min_epi32(_mm512_max_epi32(_mm512_xor_si512(bits, flip), l->least), l->most);
-    return _mm512_mask_mov_epi32(key, nan, l->least);
+    return clamped(_mm512_xor_si512(bits, flip), bits, l->least, l->most);
+}
+
+INLINE __m512i folded_key(__m512i bits, __m512i gap, __m512i least, __m512i most) {
+    const __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff));
+    const __m512i beyond = _mm512_sub_epi32(_mm512_max_epi32(magnitude, gap), gap);
+    return clamped(_mm512_xor_si512(beyond, _mm512_srai_epi32(bits, 31)), bits, least, most);
+}
+
+/* The level by a bucket's entry. */
+INLINE __m512i level_of(__m512i entry, __m512i key, __m512i mask) {
+    const __m512i bound = _mm512_and_si512(entry, _mm512_set1_epi32(0xffffff)), level = _mm512_srli_epi32(entry, 24);
+    const __mmask16 reached = _mm512_cmpge_epu32_mask(_mm512_and_si512(key, mask), bound);
+    return _mm512_mask_sub_epi32(level, reached, level, _mm512_set1_epi32(-1));
 }
 
 INLINE __m512i bucket(loop *l, __m512i bits) {
-    const __m512i key = clamped_key(l, bits);
+    note(l, bits);
+    const __m512i key = folded_key(bits, l->gap, l->least, l->most);
     const __m512i at = _mm512_sub_epi32(_mm512_sra_epi32(key, l->shift), l->first);
-    const __m512i entry = _mm512_i32gather_epi32(at, l->memory, 4);
-    const __m512i bound = _mm512_and_si512(entry, _mm512_set1_epi32(0xffff));
-    const __mmask16 reached = _mm512_cmpge_epu32_mask(_mm512_and_si512(key, l->mask), bound);
-    const __m512i level = _mm512_srli_epi32(entry, 16);
-    return _mm512_mask_sub_epi32(level, reached, level, _mm512_set1_epi32(-1));
+    return level_of(_mm512_i32gather_epi32(at, l->memory, 4), key, l->mask);
 }
 
 /* The gather of starts reads 2 bytes behind an entry: `memory` has them. */
@@ -294,6 +311,7 @@ SIXTEENS(samples_words, load_u16, word, packed)
             const char *from = (const char *)in + fl_plane_of(b, plane);                                           \
             uint8_t *to = out + fl_tile_of(b, plane);                                                              \
             size_t row = 0;                                                                                        \
+            if (b->ids) aim(&l, fl_quantizer_of(b, plane));                                                        \
             if (together == 2)                                                                                     \
                 PACK_TOGETHER(SAMPLES, SIZE, store32, 2)                                                           \
             else if (together == 3)                                                                                \
@@ -320,38 +338,7 @@ PACK(vbmi_buckets16, samples_buckets16, 2, floats)
 PACK(vbmi_steps32, samples_steps32, 4, floats)
 PACK(vbmi_steps16, samples_steps16, 2, floats)
 
-/* 16 elements by what their lanes have of their own. Where samples are scaled they take the level's place. */
-INLINE __m512i lane_line(loop *l, const fl_lanes *p, size_t k, __m512i bits) {
-    const __m512d scale[2] = {_mm512_loadu_pd(p->scale + k), _mm512_loadu_pd(p->scale + k + 8)};
-    const __m512d offset[2] = {_mm512_loadu_pd(p->offset + k), _mm512_loadu_pd(p->offset + k + 8)};
-    const __m512i y = on_line(l, bits, _mm512_loadu_ps(p->bottom + k), _mm512_loadu_ps(p->top + k), scale, offset);
-    if (!p->stepped) return y;
-    const __m512i level = _mm512_and_si512(_mm512_srli_epi32(y, 8), _mm512_set1_epi32(0xff));
-    const __m512i sample = _mm512_mullo_epi32(level, _mm512_loadu_si512(p->step + k));
-    return _mm512_srli_epi32(_mm512_add_epi32(sample, _mm512_set1_epi32(0x8000)), 8);
-}
-
-#define LANES_OF(NAME, LOAD, SIZE)                                                                                \
-    static void NAME(const fl_lanes *p, const void *in, uint8_t *out, const fl_block *b, fl_seen *seen) {         \
-        loop l;                                                                                                   \
-        begin_floats(&l, seen);                                                                                   \
-        const __m512i none = _mm512_setzero_si512();                                                              \
-        const char *from = in;                                                                                    \
-        for (uint32_t row = 0; row < b->rows; row++, from += b->map_row, out += b->picture_row)                   \
-            for (size_t k = 0; k < b->width; k += 64) {                                                           \
-                const char *at = from + SIZE * k;                                                                 \
-                const size_t n = b->width - k;                                                                    \
-                const __m512i c0 = lane_line(&l, p, k, LOAD(at, 0, n));                                           \
-                const __m512i c1 = n > 16 ? lane_line(&l, p, k + 16, LOAD(at, 16, n - 16)) : none;                \
-                const __m512i c2 = n > 32 ? lane_line(&l, p, k + 32, LOAD(at, 32, n - 32)) : none;                \
-                const __m512i c3 = n > 48 ? lane_line(&l, p, k + 48, LOAD(at, 48, n - 48)) : none;                \
-                store_bytes(out + k, span_of(n < 64 ? n : 64), first_bytes(c0, c1, c2, c3));                      \
-            }                                                                                                     \
-        finish_floats(&l, seen);                                                                                  \
-    }
-
-LANES_OF(vbmi_lanes32, load_f32, 4)
-LANES_OF(vbmi_lanes16, load_f16, 2)
+#include "lanes_avx512.h"
 
 static void vbmi_table16(const fl_quantizer *q, const void *restrict in, uint8_t *restrict low, uint8_t *high, size_t n,
                          fl_seen *seen) {
@@ -497,6 +484,7 @@ const fl_kernels fl_avx512 = {
      [K_BUCKETS16] = vbmi_buckets16_rows, [K_STEPS32] = vbmi_steps32_rows, [K_STEPS16] = vbmi_steps16_rows},
     {[U_COPY] = vbmi_values_copy_rows, [U_TABLE1] = vbmi_values1_rows, [U_TABLE2] = vbmi_values2_rows,
      [U_TABLE4] = vbmi_values4_rows, [U_LINEAR] = vbmi_values_linear_rows},
-    vbmi_lanes32,
-    vbmi_lanes16,
+    {[LANES_LINE32] = vbmi_lanes_line32, [LANES_LINE16] = vbmi_lanes_line16,
+     [LANES_BUCKETS32] = vbmi_lanes_buckets32, [LANES_BUCKETS16] = vbmi_lanes_buckets16,
+     [LANES_TABLE8] = vbmi_lanes_table8, [LANES_TABLE16] = vbmi_lanes_table16},
 };

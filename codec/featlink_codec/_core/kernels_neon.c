@@ -37,6 +37,5 @@ const fl_kernels fl_neon = {
     {PLAIN_UNPACK_KERNELS, [U_TABLE1] = neon_values1},
     {NULL},
     {NULL},
-    pack_lanes32,
-    pack_lanes16,
+    {PLAIN_LANES},
 };

@@ -2,4 +2,4 @@
 #include "kernels.h"
 
 const fl_kernels fl_portable = {"portable", {PLAIN_PACK_KERNELS}, {PLAIN_UNPACK_KERNELS}, {NULL}, {NULL},
-                                pack_lanes32, pack_lanes16};
+                                {PLAIN_LANES}};

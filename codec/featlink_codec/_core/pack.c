@@ -26,15 +26,36 @@ static void pack_plane(job *j, const char *in, const fl_block *b, target to) {
     }
 }
 
+/* Planes from `first` on, with the kernel of that one's quantizer if they have theirs: how many they are. */
+static uint32_t use_kernel(job *j, const fl_block *b, uint32_t first) {
+    if (!b->ids) return b->planes;
+    use(j, fl_quantizer_of(b, first));
+    uint32_t end = j->mixed ? first + 1 : b->planes;
+    while (end < b->planes && fl_quantizer_of(b, end)->kernel == j->q->kernel) end++;
+    return end - first;
+}
+
 void fl_pack_block(job *j, const char *in, fl_block b, target to) {
     b.picture_row = to.low_stride;
     b.picture_plane = b.width;
-    if (j->run_rows && !to.high) {
-        j->run_rows(j->q, in, to.low, &b, &j->seen);
-        return;
+    for (uint32_t first = 0, n; first < b.planes; first += n) {
+        n = use_kernel(j, &b, first);
+        if (j->run_rows && !to.high) {
+            fl_block part = b;
+            part.planes = n;
+            if (b.order)
+                part.order += first;
+            else if (b.ids)
+                part.ids += first * b.id_plane;
+            const char *from = in + (b.order ? 0 : first * b.map_plane);
+            j->run_rows(j->q, from, moved(to, 0, fl_tile_of(&b, first)).low, &part, &j->seen);
+            continue;
+        }
+        for (uint32_t plane = first; plane < first + n; plane++) {
+            if (b.ids) j->q = fl_quantizer_of(&b, plane); /* of the same kernel */
+            pack_plane(j, in + fl_plane_of(&b, plane), &b, moved(to, 0, fl_tile_of(&b, plane)));
+        }
     }
-    for (uint32_t plane = 0; plane < b.planes; plane++)
-        pack_plane(j, in + fl_plane_of(&b, plane), &b, moved(to, 0, fl_tile_of(&b, plane)));
 }
 
 /* Elements at any distance are brought together first, a part of a row at a time. */
@@ -58,8 +79,10 @@ static void pack_planes(job *j, const char *in, const fl_block *b, target to) {
         fl_pack_block(j, in, *b, to);
         return;
     }
-    for (uint32_t plane = 0; plane < b->planes; plane++)
-        pack_apart(j, in + fl_plane_of(b, plane), moved(to, 0, fl_tile_of(b, plane)));
+    for (uint32_t plane = 0; plane < b->planes; plane++) {
+        if (b->ids) use(j, fl_quantizer_of(b, plane));
+        pack_apart(j, in + fl_plane_of(b, plane), moved(to, 0, plane * (int64_t)b->width));
+    }
 }
 
 /* Of large pictures a row of samples at a time, so that they are written from first to last, while as many channels are
@@ -75,66 +98,17 @@ static void pack_planar(job *j, target to) {
     const fl_packing *p = j->packing;
     const fl_map *map = j->map;
     const uint32_t first = j->picture * fl_places(p), used = fl_used_places(p, j->picture);
+    const int64_t id_plane = j->classes ? j->classes->stride_c : 0;
     const int large = is_large(j);
     for (uint32_t place = 0; place < used; place += p->tile_w, to = moved(to, p->height, 0)) {
+        const uint32_t channel = p->order ? 0 : first + place; /* that the block counts from */
         const fl_block b = {.planes = used - place < p->tile_w ? used - place : p->tile_w,
                             .rows = large ? 1 : p->height, .width = p->width,
                             .order = p->order ? p->order + first + place : NULL, .map_plane = map->stride_c,
-                            .map_row = map->stride_h, .picture_plane = p->width};
-        const char *in = (const char *)map->data + (p->order ? 0 : (int64_t)(first + place) * map->stride_c);
+                            .map_row = map->stride_h, .quantizers = j->quantizers,
+                            .ids = j->classes ? j->classes->ids + channel * id_plane : NULL, .id_plane = id_plane};
+        const char *in = (const char *)map->data + channel * map->stride_c;
         for (uint32_t h = 0; h < p->height; h += b.rows) pack_planes(j, in + h * map->stride_h, &b, moved(to, h, 0));
-    }
-}
-
-/* Places that are sorted by class at a time. */
-#define GROUP 64
-
-/* Some places, sorted by class: where each one's channel and tile begin. */
-typedef struct {
-    uint32_t places;
-    uint8_t class[GROUP];
-    int64_t map_at[GROUP], picture_at[GROUP];
-} group;
-
-static void sort_places(const job *j, group *g, uint32_t place, uint32_t places, int64_t stride) {
-    const fl_packing *p = j->packing;
-    uint64_t left = places == 64 ? ~0ull : (1ull << places) - 1;
-    uint8_t class[GROUP];
-    uint32_t channel[GROUP];
-    for (uint32_t k = 0; k < places; k++) {
-        channel[k] = fl_channel(p, j->picture * fl_places(p) + place + k);
-        class[k] = (uint8_t)class_at(j->classes, 0, 0, channel[k]);
-    }
-    for (g->places = 0; left;) {
-        const uint8_t here = class[__builtin_ctzll(left)];
-        for (uint64_t rest = left; rest; rest &= rest - 1) {
-            const uint32_t k = (uint32_t)__builtin_ctzll(rest);
-            if (class[k] != here) continue;
-            g->class[g->places] = here;
-            g->map_at[g->places] = channel[k] * j->map->stride_c;
-            g->picture_at[g->places++] = fl_tile(p, place + k, stride);
-            left &= ~(1ull << k);
-        }
-    }
-}
-
-/* The same with classes: some tiles at a time, those of a class one after the other. */
-static void pack_planar_classes(job *j, target to) {
-    const fl_packing *p = j->packing;
-    const uint32_t used = fl_used_places(p, j->picture), rows = is_large(j) ? 1 : p->height;
-    group g;
-    for (uint32_t place = 0, n; place < used; place += n) {
-        n = used - place < GROUP ? used - place : GROUP;
-        if (rows < p->height && n > p->tile_w - place % p->tile_w) n = p->tile_w - place % p->tile_w;
-        sort_places(j, &g, place, n, to.low_stride);
-        for (uint32_t h = 0; h < p->height; h += rows)
-            for (uint32_t k = 0, end; k < n; k = end) {
-                for (end = k + 1; end < n && g.class[end] == g.class[k];) end++;
-                use(j, g.class[k]);
-                const fl_block b = {.planes = end - k, .rows = rows, .width = p->width, .map_at = g.map_at + k,
-                                    .picture_at = g.picture_at + k, .map_row = j->map->stride_h};
-                pack_planes(j, (const char *)j->map->data + h * j->map->stride_h, &b, moved(to, h, 0));
-            }
     }
 }
 
@@ -171,7 +145,7 @@ static void pack_columns(job *j, const char *in, const fl_block *b, uint32_t h, 
         const uint32_t class = class_at(j->classes, h, w + k, 0);
         for (end = k + 1; end < b->rows && class_at(j->classes, h, w + end, 0) == class;) end++;
         part.rows = end - k;
-        use(j, class);
+        use(j, j->quantizers + class);
         fl_pack_block(j, in + k * b->map_row, part, moved(to, k, 0));
     }
 }
@@ -191,9 +165,9 @@ static void pack_interleaved(job *j, target to) {
         const uint32_t channels = end - c < BLOCK_CHANNELS ? end - c : BLOCK_CHANNELS;
         fl_tiles(p, j->picture, c, channels, to.low_stride, tiles[0]);
         fl_tiles(p, j->picture, c, channels, to.high_stride, tiles[1]);
-        lanes.stepped = 0;
-        for (uint32_t k = 0; j->lanes && k < channels; k++)
-            set_lane(&lanes, k, j->quantizers + class_at(j->classes, 0, 0, c + k));
+        clear_lanes(j, &lanes);
+        for (uint32_t k = 0; j->lanes && k < filled_lanes(channels); k++)
+            set_lane(j, &lanes, k, j->quantizers + class_at(j->classes, 0, 0, c + (k < channels ? k : channels - 1)));
         for (uint32_t h = 0; h < p->height; h++)
             for (uint32_t w = 0; w < p->width; w += SQUARE) {
                 const uint32_t columns = p->width - w < SQUARE ? p->width - w : SQUARE;
@@ -225,14 +199,15 @@ static void fill(const fl_packing *p, uint32_t picture, uint8_t *plane, int64_t 
 }
 
 /* What the map held. */
-static int saw_of(const fl_quantizer *q, fl_seen *seen) {
+static int saw_of(job *j) {
+    fl_seen *seen = &j->seen;
     for (int k = 0; k < 16; k++) {
         const uint32_t bits = seen->lane_bits[k], positive = seen->lane_positive[k] << 1;
         const uint32_t magnitude = bits << 1 > positive ? bits << 1 : positive;
         seen->bits = bits > seen->bits ? bits : seen->bits;
         seen->magnitude = magnitude > seen->magnitude ? magnitude : seen->magnitude;
     }
-    if (q->type != FL_F16 && q->type != FL_F32) return seen->bits > q->limit ? FL_SAW_EXCESS : 0;
+    if (j->quantizers->type != FL_F16 && j->quantizers->type != FL_F32) return seen->bits > j->limit ? FL_SAW_EXCESS : 0;
     /* -inf has a NaN's bits where the sign counts, so what is infinite is told from the magnitude alone. */
     int saw = 0;
     if (seen->magnitude > FL_INFINITY << 1) saw |= FL_SAW_NAN;
@@ -245,7 +220,29 @@ static int is_wide(const fl_quantizer *q) {
     return q->kernel == K_TABLE8W || q->kernel == K_TABLE16W || q->kernel == K_SPLIT16 || q->peak > 255;
 }
 
-static int is_line(const fl_quantizer *q) { return q->kernel == K_LINE32 || q->kernel == K_LINE16; }
+/* What all quantizers can do side by side: the form of its lanes, or -1. A table may lie anywhere in memory, but for what
+ * an index of 32 bits reaches. */
+static int common_form(const job *j, uint32_t count) {
+    const int type = j->quantizers->type, half = type == FL_F16;
+    uint32_t forms = FORM_LINE | FORM_BUCKETS;
+    for (uint32_t k = 0; k < count; k++) {
+        const fl_quantizer *q = j->quantizers + k;
+        const int64_t at = fl_table_at(j, q);
+        if (q->step != FL_STEP && !q->a) return -1;
+        forms &= at > -(1 << 30) && at < 1 << 30 ? q->forms : q->forms & FORM_LINE;
+    }
+    if (forms & FORM_LINE) return half ? LANES_LINE16 : LANES_LINE32;
+    return forms & FORM_BUCKETS ? half ? LANES_BUCKETS16 : LANES_BUCKETS32 : -1;
+}
+
+static int common_table(const job *j, uint32_t count) {
+    const int type = j->quantizers->type;
+    for (uint32_t k = 0; k < count; k++) {
+        const int64_t at = fl_table_at(j, j->quantizers + k);
+        if (at <= -(1 << 30) || at >= 1 << 30) return -1;
+    }
+    return type == FL_U8 || type == FL_I8 ? LANES_TABLE8 : LANES_TABLE16;
+}
 
 /* Whether channels stand side by side, and their classes, if any, do not change from channel to channel as well as from
  * position to position. Where channels of other classes meet, and no lanes take them, they are fetched one by one. */
@@ -265,33 +262,33 @@ static int pack(job *j, const fl_picture *out) {
         fl_pack_mixed(j, to);
     else if (is_interleaved(j))
         pack_interleaved(j, to);
-    else if (classes)
-        pack_planar_classes(j, to);
     else
         pack_planar(j, to);
     fill(j->packing, j->picture, out->low, out->low_stride);
     fill(j->packing, j->picture, out->high, out->high_stride);
-    return saw_of(j->q, &j->seen);
+    return saw_of(j);
 }
 
 int fl_pack(const fl_packing *packing, const fl_quantizer *q, const fl_map *map, uint32_t picture,
             const fl_picture *out) {
     job j = {.packing = packing, .quantizers = q, .map = map, .picture = picture, .element = ELEMENT_SIZE[q->type],
-             .kernels = fl_current()};
-    use(&j, 0);
+             .kernels = fl_current(), .limit = q->limit};
+    use(&j, q);
     return pack(&j, out);
 }
 
 int fl_pack_classes(const fl_packing *packing, const fl_quantizer *quantizers, const fl_classes *classes,
                     const fl_map *map, uint32_t picture, const fl_picture *out) {
+    const int type = quantizers->type;
     job j = {.packing = packing, .quantizers = quantizers, .classes = classes, .map = map, .picture = picture,
-             .element = ELEMENT_SIZE[quantizers->type], .kernels = fl_current()};
-    int lines = classes->count > 0;
+             .element = ELEMENT_SIZE[type], .kernels = fl_current(), .limit = UINT32_MAX};
     for (uint32_t k = 0; k < classes->count; k++) {
-        if (quantizers[k].type != quantizers->type || is_wide(quantizers + k)) return FL_BAD_TYPE;
-        lines &= is_line(quantizers + k);
+        if (quantizers[k].type != type || is_wide(quantizers + k)) return FL_BAD_TYPE;
+        j.mixed |= quantizers[k].kernel != quantizers->kernel;
+        j.limit = quantizers[k].limit < j.limit ? quantizers[k].limit : j.limit;
     }
-    if (lines) j.lanes = quantizers->type == FL_F16 ? j.kernels->lanes16 : j.kernels->lanes32;
-    use(&j, 0);
+    j.form = type == FL_F16 || type == FL_F32 ? common_form(&j, classes->count) : common_table(&j, classes->count);
+    if (j.form >= 0) j.lanes = j.kernels->lanes[j.form];
+    use(&j, quantizers);
     return pack(&j, out);
 }

@@ -12,15 +12,17 @@ static void pack_runs(job *j, const part *p, uint8_t *to) {
     for (uint32_t k = 0, end; k < p->n; k = end) {
         const uint32_t class = class_at(j->classes, p->h, p->w + k, p->channel);
         for (end = k + 1; end < p->n && class_at(j->classes, p->h, p->w + end, p->channel) == class;) end++;
-        use(j, class);
+        use(j, j->quantizers + class);
         j->run(j->q, p->in + (size_t)k * j->element, to + k, NULL, end - k, &j->seen);
     }
 }
 
 static void fill_lanes(const job *j, const part *p, fl_lanes *lanes) {
-    lanes->stepped = 0;
-    for (uint32_t k = 0; k < p->n; k++)
-        set_lane(lanes, k, j->quantizers + class_at(j->classes, p->h, p->w + k, p->channel));
+    clear_lanes(j, lanes);
+    for (uint32_t k = 0; k < filled_lanes(p->n); k++) {
+        const uint32_t w = p->w + (k < p->n ? k : p->n - 1);
+        set_lane(j, lanes, k, j->quantizers + class_at(j->classes, p->h, w, p->channel));
+    }
 }
 
 /* Whether a part's classes are those of the same part of another channel. */
