@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,48 @@ def points_of(notes: Path) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+#: Families of quantizers, by what their names hold; all that is left is one class with fitted spreads.
+FAMILIES = {
+    "channel classes": "channel classes",
+    "region and block classes": " classes",
+    "one class, min..max": "min..max",
+}
+DISTORTIONS = (0.01, 0.005, 0.003, 0.002, 0.001, 0.0005)
+
+
+def bytes_at(points: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """By family and distortion: bytes of a map that it takes, between two points as the logarithms of both go.
+
+    Of the pictures that are reported on; only points that nothing beats in both count.
+    """
+    families: dict[str, list[tuple[float, float]]] = {}
+    for one in points:
+        found = one["reported_on"]
+        pair = found["map_bytes"], found["distortion"]
+        name = "standard"
+        if one["way"].startswith("adaptive"):
+            name = next((name for name, part in FAMILIES.items() if part in one["way"]), "one class, fitted spread")
+        families.setdefault(name, []).append(pair)
+    found = {name: _reached(sorted(pairs)) for name, pairs in families.items()}
+    adaptive = [sizes for name, sizes in found.items() if name != "standard"]
+    best = {str(one): [sizes[str(one)] for sizes in adaptive if str(one) in sizes] for one in DISTORTIONS}
+    return {**found, "adaptive, best": {one: min(sizes) for one, sizes in best.items() if sizes}}
+
+
+def _reached(pairs: list[tuple[float, float]]) -> dict[str, int]:
+    front: list[tuple[float, float]] = []
+    for size, distortion in pairs:
+        if not front or distortion < front[-1][1]:
+            front.append((size, distortion))
+    found = {}
+    for wanted in DISTORTIONS:
+        for (less, worse), (more, better) in pairwise(front):
+            if better <= wanted <= worse:
+                share = math.log(worse / wanted) / math.log(worse / better)
+                found[str(wanted)] = round(less * (more / less) ** share)
+    return found
+
+
 def line_of(figures: dict[str, Any]) -> dict[str, Any]:
     """A way's figures, without what can be told from others."""
     from featlink_host.prepare.build_points import point_of
@@ -125,6 +168,7 @@ def main(arguments: list[str] | None = None) -> None:
     if (given.work / "notes.json").exists():
         written["frames"] = given.frames
         written["points"] = points_of(given.work / "notes.json")
+        written["bytes_at_distortion"] = {tensor: bytes_at(points) for tensor, points in written["points"].items()}
     text = json.dumps(plain(rounded(written)), indent=1)
     given.out.write_text(text + "\n")
 

@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 #: Fixed, so that equal figures give equal files; text stays text.
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "featlink",
     "font.family": "sans-serif",
@@ -49,7 +49,7 @@ def draw(growth: dict[str, Any], file: Any, kind: str) -> None:
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams.update(STYLE)
         figure = Figure(figsize=(9.2, 4.0))
         panels = figure.subplots(1, 2, sharey=True)
         figure.subplots_adjust(left=0.08, right=0.985, bottom=0.13, top=0.92, wspace=0.06)

@@ -46,9 +46,9 @@ TRAINING_IMAGES, FRAMES, SCORED_FRAMES, CLIP_FRAMES = 1024, 16, 64, 250
 BACKBONES = {
     "power-of-two, not fitted": IntegerOptions(fine_tune=False, wide_share=1),
     "free, not fitted": IntegerOptions(scale_steps="free", fine_tune=False),
-    "free, full range, not fitted": IntegerOptions(scale_steps="free", fine_tune=False, full=True),
     "power-of-two, not equalized": IntegerOptions(equalize=False, wide_share=1),
     "power-of-two, all 8 bits": IntegerOptions(wide_share=1),
+    "power-of-two, fewer tensors of 12 bits": IntegerOptions(wide_share=0.05),
     "power-of-two": IntegerOptions(),
     "activations": IntegerOptions(scale_steps="activations"),
     "free": IntegerOptions(scale_steps="free"),
@@ -59,7 +59,7 @@ def main() -> None:
     """Measure, write."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--part", choices=("fashion-mnist", "detector", "integer"))
-    parser.add_argument("--only", help="of the integer backbones")
+    parser.add_argument("--only", help="of the integer backbones, with semicolons between")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "prepare-activations.json")
     given = parser.parse_args()
@@ -125,7 +125,7 @@ def integer(only: str | None) -> dict[str, Any]:
     model = onnx.load(str(demo_model()))
     made: dict[str, Any] = {}
     for name, options in BACKBONES.items():
-        if only not in (None, name):
+        if only is not None and name not in only.split(";"):
             continue
         began = time.perf_counter()
         options = replace(options, samples=FRAMES, tune_samples=FRAMES)
@@ -143,6 +143,7 @@ def integer(only: str | None) -> dict[str, Any]:
             "all": _row(whole.score(found.whole)),
             "unseen": _unseen(whole, found.whole),
             "wide": [name for name, one in found.network.quantizers.items() if one.bits > 8],
+            "wide_weights": {name: list(found.network.weights[name].span) for name in sorted(found.network.wide)},
             "doubts": len(found.network.doubts),
             "golden": found.golden.figures(),
             "largest_sum": max(found.network.sums.values()),

@@ -3,7 +3,7 @@
 Run: python -m bench.prepare_pruning FASHION_MNIST_FOLDER [--out docs/prepare-pruning.json]
 
 Importances, covariances and refits see training images of Fashion-MNIST and the first half of the demo's clip; scores
-are of all test images and of the clip's second half. What was found is kept in OUT.search until all is done.
+are of all test images and of the clip's second half. Points that OUT has are not measured again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import onnx
 from featlink_codec.files import write_whole
 from featlink_codec.video.clip import Clip, Picture
 from featlink_host.demo import demo_model, demo_options, demo_source_clip
-from featlink_host.model.notes import Notes, key_of
 from featlink_host.prepare.factorization.step import FactorOptions, factorize
 from featlink_host.prepare.pruning.sizes import size_of
 from featlink_host.prepare.pruning.structured import ChannelOptions, prune_channels
@@ -30,14 +29,15 @@ from featlink_host.prepare.samples import Preprocessing, open_samples
 from featlink_host.prepare.scoring import Judge, detector_judge, labelled_judge
 
 FASHION_MNIST = Path(__file__).parent.parent / "tests" / "assets" / "fmnist_cnn.onnx"
+ABOUT = "fitted on training images and the clip's first half, scored on test images and the clip's second half"
 TRAINING_IMAGES = 1024
 CALIBRATION_FRAMES, TEST_FRAMES = 24, 48
 
 #: Of each method: what is varied, and its values on Fashion-MNIST and on the detector.
-BUDGETS = ((0.75, 0.5, 0.25), (0.95, 0.9, 0.8))
+BUDGETS = ((0.75, 0.5, 0.25), (0.98, 0.95, 0.9, 0.8))
 SPARSITIES = ((0.5, 0.7, 0.8, 0.9), (0.1, 0.3, 0.5))
 SHARES = ((0.25, 0.5, 0.75), (0.1,))
-FACTORS = ((0.97, 0.95, 0.93), (0.9, 0.8))
+FACTORS = ((0.97, 0.95, 0.93), (0.95, 0.9, 0.85, 0.8))
 SPATIAL = ((0.75, 0.5, 0.25), ())
 
 
@@ -130,28 +130,37 @@ def _weights(case: Case, given: dict[str, Any]) -> Callable[[], Any]:
     return lambda: prune_weights(case.model, case.fitting, WeightOptions(**given))
 
 
-def measure(case: Case, at: int, notes: Notes, known: bool) -> dict[str, Any]:
-    """All curves of a network; where only what is known is asked for, points may be missing."""
+def measure(case: Case, at: int, before: dict[str, Any], put: Callable[[dict[str, Any]], None]) -> None:
+    """All curves of a network; points that are known already are taken from there.
+
+    :param before: what is known of it
+    :param put: given the network after each point
+    """
+    known = {
+        (curve, json.dumps(point["options"], sort_keys=True)): point
+        for curve, points in before.get("curves", {}).items()
+        for point in points
+    }
     curves: dict[str, list[dict[str, Any]]] = {}
-    missing: list[str] = []
-    for curve, options, step in methods(case, at):
-        key = f"{case.name}: {curve}: {json.dumps(options, sort_keys=True)}"
-        point = notes.get(key)
-        if point is None and known:
-            missing.append(key)
-            continue
-        if point is None:
-            point = _point(case, options, step)
-            notes.put(key, point)
-            print(key, point.get("score", {}).get("value", point.get("refused")), flush=True)  # noqa: T201 (a command line)
-        curves.setdefault(curve, []).append(point)
-    return {
+    network = {
         "name": case.name,
         "calibration_samples": case.calibration,
-        "whole": {"score": case.judge.score(case.model).figures(), "size": size_of(case.model).figures()},
+        "whole": before.get("whole")
+        or {"score": case.judge.score(case.model).figures(), "size": size_of(case.model).figures()},
         "curves": curves,
-        "missing": missing,
     }
+    for curve, options, step in methods(case, at):
+        point = known.pop((curve, json.dumps(options, sort_keys=True)), None)
+        fresh = point is None
+        point = point or _point(case, options, step)
+        curves.setdefault(curve, []).append(point)
+        if fresh:
+            print(curve, options, point.get("score", {}).get("value", point.get("refused")), flush=True)  # noqa: T201 (a command line)
+            left: dict[str, list[dict[str, Any]]] = {}
+            for (name, _), one in known.items():
+                left.setdefault(name, []).append(one)
+            put({**network, "curves": {k: curves.get(k, []) + left.get(k, []) for k in {**curves, **left}}})
+    put(network)
 
 
 def _point(case: Case, options: dict[str, Any], step: Callable[[], Any]) -> dict[str, Any]:
@@ -172,26 +181,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("fashion_mnist", type=Path, help="folder of dataset-fashion-mnist")
     parser.add_argument("--out", type=Path, default=Path("docs/prepare-pruning.json"))
-    parser.add_argument("--only", choices=("fashion-mnist", "detector"), help="one of the networks; nothing is written")
-    parser.add_argument("--known", action="store_true", help="measure nothing: write what OUT.search has")
+    parser.add_argument("--only", choices=("fashion-mnist", "detector"), help="one of the networks")
     given = parser.parse_args()
-    results, kept = [], []
-    for at, (name, make) in enumerate(
-        (("fashion-mnist", lambda: fashion_mnist(given.fashion_mnist)), ("detector", detector))
-    ):
-        if given.only in (None, name):
-            notes = Notes(
-                given.out.with_name(f"{given.out.name}.{name}.search"),
-                key_of([name, TRAINING_IMAGES, CALIBRATION_FRAMES]),
-            )
-            kept.append(notes)
-            results.append(measure(make(), at, notes, given.known))
-    if given.only is None:
-        about = "fitted on training images and the clip's first half, scored on test images and the clip's second half"
-        write_whole(given.out, json.dumps({"about": about, "networks": results}, indent=1) + "\n")
-        if not given.known:
-            for notes in kept:
-                notes.done()
+    found: dict[str, Any] = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
+    found["about"] = ABOUT
+    networks = {one["name"]: one for one in found.get("networks", ())}
+    makers: dict[str, Callable[[], Case]] = {
+        "fashion-mnist": lambda: fashion_mnist(given.fashion_mnist),
+        "detector": detector,
+    }
+    for at, (name, make) in enumerate(makers.items()):
+        if given.only not in (None, name):
+            continue
+
+        def put(network: dict[str, Any]) -> None:
+            networks[network["name"]] = network
+            write_whole(given.out, json.dumps({**found, "networks": [*networks.values()]}, indent=1) + "\n")
+
+        case = make()
+        measure(case, at, networks.get(case.name, {}), put)
 
 
 if __name__ == "__main__":

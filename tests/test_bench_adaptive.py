@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.adaptive import points_of, rounded
+import pytest
+from bench.adaptive import bytes_at, points_of, rounded
 
 from featlink_host.model.notes import Notes
 from featlink_host.prepare.build_points import CodedPoint, Way
@@ -25,6 +26,29 @@ def test_what_the_notes_hold_is_told_by_cut(tmp_path: Path) -> None:
     assert line["way"] == "adaptive uniform min..max, 6 bit, lossless"
     assert (line["chosen_on"]["map_bytes"], line["reported_on"]["map_bytes"]) == (100, 90)
     assert (line["reported_on"]["f1"], line["reported_on"]["objects"], line["header_bytes"]) == (0.85, 40, 39)
+
+
+def test_bytes_at_a_distortion_lie_between_the_points_that_nothing_beats() -> None:
+    def line(way: str, size: float, distortion: float) -> dict[str, object]:
+        return {"way": way, "reported_on": {"map_bytes": size, "distortion": distortion}}
+
+    found = bytes_at(
+        [
+            line("uniform 8 bit, QP 22", 1000, 0.004),
+            line("uniform 8 bit, QP 16", 4000, 0.001),
+            line("logarithmic 8 bit, QP 22", 4500, 0.002),
+            line("adaptive uniform min..max, 4 channel classes by variance, 8 bit, QP 22", 900, 0.004),
+            line("adaptive uniform min..max, 4 channel classes by variance, 8 bit, QP 16", 3600, 0.001),
+            line("adaptive uniform min..max, 6 bit, lossless", 1800, 0.001),
+            line("adaptive uniform min..max, 5 bit, lossless", 1200, 0.003),
+        ]
+    )
+    assert found["standard"]["0.002"] == pytest.approx(2000, abs=1)
+    assert found["standard"]["0.001"] == 4000
+    assert found["channel classes"]["0.002"] == pytest.approx(1800, abs=1)
+    assert found["one class, min..max"]["0.002"] == found["adaptive, best"]["0.002"] < 1800
+    assert found["adaptive, best"]["0.003"] == 1200
+    assert "0.0005" not in found["standard"]
 
 
 def test_figures_keep_four_digits() -> None:

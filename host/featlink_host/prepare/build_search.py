@@ -58,13 +58,16 @@ class Target:
     def best(self, points: Sequence[CodedPoint]) -> CodedPoint | None:
         """Of the points that meet it: within a rate the best, of those that are good enough the cheapest.
 
-        For an agreement it is what a point has without luck that counts, see `expected_merits`. Within a rate merits
-        that differ by less than a standard error of the best one (few objects, few labels) count as equal: of them the
-        one whose outputs are nearest to the network's is taken.
+        For an agreement it is what a point has without luck that counts, see `expected_merits`, and a standard error
+        more than was asked for: other pictures are other ones. Where no point has so much (few objects, few labels),
+        what was asked for is enough. Within a rate merits that differ by less than a standard error of the best one
+        count as equal: of them the one whose outputs are nearest to the network's is taken.
         """
         if self.kbps is None:
             least = (self.agreement or 0) - ROUNDING
-            fitting = [one for one, merit in zip(points, expected_merits(points), strict=True) if merit >= least]
+            merits = list(zip(points, expected_merits(points), strict=True))
+            sure = [one for one, merit in merits if merit - one.score.uncertainty_of(merit) >= least]
+            fitting = sure or [one for one, merit in merits if merit >= least]
             return min(fitting, key=lambda one: (one.map_bytes, -one.score.merit), default=None)
         fitting = [point for point in points if self.met_by(point)]
         top = max((one.score for one in fitting), key=lambda score: score.merit, default=None)

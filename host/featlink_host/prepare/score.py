@@ -37,11 +37,15 @@ class Score:
 
     @property
     def uncertainty(self) -> float:
-        """One standard error of `merit`, as of a share of so many; 0 where nothing was counted."""
+        """One standard error of `merit`."""
+        return self.uncertainty_of(self.merit)
+
+    def uncertainty_of(self, merit: float) -> float:
+        """One standard error of another merit on the same samples, as of a share of so many; 0: nothing was counted."""
         if not self.counted:
             return 0.0
         # As if one more had been right and one wrong: of four right ones out of four not all is known.
-        share = (self.merit * self.counted + 1) / (self.counted + 2)
+        share = (merit * self.counted + 1) / (self.counted + 2)
         return math.sqrt(share * (1 - share) / self.counted)
 
     def figures(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -86,8 +87,8 @@ def test_a_point_is_that_of_its_figures() -> None:
 def test_luck_of_a_coarse_setting_does_not_make_it_good_enough() -> None:
     """Its neighbours, measured on the same pictures, say what it is worth."""
 
-    def measured(distortion: float, f1: float, kbps: float) -> CodedPoint:
-        score = Score("detections", f1, f1, f1, distortion, 64, 44)
+    def measured(distortion: float, f1: float, kbps: float, objects: int = 30) -> CodedPoint:
+        score = Score("detections", f1, f1, f1, distortion, 64, objects)
         return CodedPoint(Way("uniform", 8, int(1e4 * distortion)), kbps * 10, kbps, score)
 
     fine = [measured(0.0003, 0.98, 900), measured(0.0008, 0.96, 800), measured(0.0013, 0.97, 600)]
@@ -97,6 +98,10 @@ def test_luck_of_a_coarse_setting_does_not_make_it_good_enough() -> None:
     merits = expected_merits([*fine, lucky, *coarse])
     assert merits[3] == pytest.approx((0.85 + 0.87 + 0.956) / 3)
     assert Target(agreement=0.95).best([lucky, *coarse]) is None
+    # With a hundred objects it can be told which one has it on other pictures, too.
+    many = [replace(one, score=replace(one.score, counted=100)) for one in (*fine, lucky, *coarse)]
+    many.append(measured(0.0001, 0.99, 1000, 100))
+    assert Target(agreement=0.95).best(many) is many[0]
     said = missed(Target(agreement=0.95), [lucky, *coarse])
     assert "recall 0.9560" in said
     assert said.endswith("; 0.892 with settings of like distortion")
