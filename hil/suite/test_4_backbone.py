@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from hil.suite.networks import TENSOR
 #: Float sums in another order differ in their last bits, which now and then lie beside a threshold. One level, and so
 #: rarely, is that; more is another network. Seen between x86 and an emulated Cortex-A76: 0 of 184320 samples.
 FLOAT_LARGEST, FLOAT_DIFFERING = 1, 0.001
+#: An extractor with a backbone of integers, to be tried as well.
+OWN = os.environ.get("FEATLINK_HIL_EXTRACTOR", "")
 
 Levels = list[np.ndarray]
 Host = Callable[..., Done]
@@ -92,6 +95,18 @@ def test_what_prepare_integer_makes_gives_the_same_bits(
     theirs, ours = both(out)
     assert hashes_of(theirs) == hashes_of(ours)
     assert len(set(hashes_of(ours))) > 1
+
+
+if OWN:  # a check that was not asked for is none, rather than one that was left out
+
+    def test_your_own_extractor_gives_the_same_bits(
+        both: Callable[[Path], tuple[Levels, Levels]], board: Board
+    ) -> None:
+        """As `prepare integer` or `prepare auto --integer` made it."""
+        theirs, ours = both(Path(OWN))
+        board.record("maps compared", len(ours))
+        assert hashes_of(theirs) == hashes_of(ours)
+        assert len(set(hashes_of(ours))) > 1
 
 
 def test_a_float_backbone_stays_within_a_level(
