@@ -48,7 +48,7 @@ BACKBONES = {
     "free, not fitted": IntegerOptions(scale_steps="free", fine_tune=False),
     "power-of-two, not equalized": IntegerOptions(equalize=False, wide_share=1),
     "power-of-two, all 8 bits": IntegerOptions(wide_share=1),
-    "power-of-two, fewer tensors of 12 bits": IntegerOptions(wide_share=0.05),
+    "power-of-two, fewer tensors of 11 bits": IntegerOptions(wide_share=0.02),
     "power-of-two": IntegerOptions(),
     "activations": IntegerOptions(scale_steps="activations"),
     "free": IntegerOptions(scale_steps="free"),

@@ -34,8 +34,8 @@ weights]({PLOT})
 """
 WEIGHTS = """## Weights of 1 to 8 bits: {name}
 
-{what}, and the bytes of its weights in a model stream. Direct: nearest values, one scale a channel. Refined: scales
-and values in turn until they settle. Fine-tuned: layer by layer to what they put out, on samples without labels.
+{what}, and the bytes of its weights in a model stream. Direct: nearest values, one scale a channel. Refined:
+scales and values in turn until they settle. Fine-tuned: layer by layer to what they put out, on samples without labels.
 Uncompressed: {whole}; {file:,} bytes as a file.
 """
 GROUPS = """Other scales: {rows}.
@@ -91,7 +91,7 @@ def weights(name: str, what: str, found: Row) -> str:
     text = WEIGHTS.format(
         name={"fashion-mnist": "Fashion-MNIST"}.get(name, "the detector"),
         what=what,
-        whole=f"{whole:.4f}".rstrip("0"),
+        whole=f"{whole:.4g}",
         file=found["file_bytes"],
     )
     others = [one for one in cases if (one["groups"] != "channel" and one["way"] == "direct") or one["portable"]]
@@ -149,7 +149,7 @@ def integer(found: Row) -> str:
                 apart,
             )
         )
-    head = ("steps", "12-bit tensors", "recall, 250 pictures", "precision", "recall, 234 not fitted on", "distortion",
+    head = ("steps", "11-bit tensors", "recall, 250 pictures", "precision", "recall, 234 not fitted on", "distortion",
             "settings that differ")  # fmt: skip
     return f"{INTEGER}\n{table(head, rows)}"
 
@@ -231,8 +231,8 @@ def page(read: Callable[[str], Row | None]) -> str:
     parts = [TOP, PLOT_TEXT]
     if (one := read("prepare-weights")) is not None:
         for name, what in (
-            ("fashion-mnist", "Fashion-MNIST: accuracy"),
-            ("detector", "The detector: recall, distortion"),
+            ("fashion-mnist", "Accuracy"),
+            ("detector", "Recall, distortion"),
         ):
             if name in one:
                 parts.append(weights(name, what, one[name]))

@@ -84,7 +84,7 @@ def test_what_prepare_integer_makes_gives_the_same_bits(
     both: Callable[[Path], tuple[Levels, Levels]], extractor: Callable[..., Path], pictures: Path, host: Host,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    """As a user has it: levels of 8 bits, and of 12 where those help, which floats compute exactly."""
+    """As a user has it: levels of 8 bits, and of 11 where those help, which floats compute exactly."""
     made = extractor("conv", "--lossless")
     out = tmp_path / "integers"
     words = ["--tensor", TENSOR, "--images", str(pictures), "--wide-share", "0.01", "--out", str(tmp_path / "b.onnx")]

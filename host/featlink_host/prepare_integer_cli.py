@@ -65,10 +65,10 @@ def integer(
     wide_share: Annotated[
         float,
         typer.Option(
-            help="Tensors with more of the whole loss than this have 12 bits, and weights up to 12, computed as exact "
+            help="Tensors with more of the whole loss than this have 11 bits, and weights up to 12, computed as exact "
             "floats.  1: none."
         ),
-    ] = 0.02,
+    ] = 0.005,
     equalize: Annotated[bool, typer.Option(help="Make small channels larger before they share a quantizer.")] = True,
     fine_tune: Annotated[bool, typer.Option(help="Fit weights and biases to the levels, layer by layer.")] = True,
     full: Annotated[bool, typer.Option("--full", help="Weights -127..127: not for x86 with AVX2 and no VNNI.")] = False,

@@ -33,8 +33,8 @@ from .tuning import tuned_qdq
 from .weights import WeightOptions
 from .wide import NARROW_BITS, fits, sums_behind, wide_weights
 
-#: Levels of tensors that lose most with 8: with int8 weights, sums of hundreds of them are exact as float32.
-WIDE_BITS = 12
+#: Bits of tensors that lose most with 8: sums of hundreds of them are exact as float32, with weights of 9 to 12 bits.
+WIDE_BITS = 11
 #: Batches that the cost of a quantizer is measured with.
 HARM_BATCHES = 4
 Batches = Callable[[], Iterable[Mapping[str, NDArray[Any]]]]
@@ -59,7 +59,7 @@ class IntegerOptions:
 
     method: str = "mse"
     scale_steps: str = "power-of-two"
-    wide_share: float = 0.02
+    wide_share: float = 0.005
     equalize: bool = True
     fine_tune: bool = True
     full: bool = False

@@ -17,7 +17,7 @@ from .weights import WeightOptions, quantized
 
 #: What int8 kernels take.
 NARROW_BITS = 8
-#: Bits of weights at most: the container is int16, and activations of 12 bits leave no room for more.
+#: Bits of weights at most: the container is int16, and activations of 11 bits leave no room for more.
 MOST_WEIGHT_BITS = 12
 #: Sums of products stay below it before weights are fitted and biases are added: half of what float32 holds.
 SUM_LIMIT = 1 << 23
