@@ -60,7 +60,7 @@ def agreement_svg(pruning: Row, weights: Row) -> str:
         right.set_title("weights of fewer bits", fontsize=10)
         for axes in (left, right):
             axes.set_ylim(-0.03, 1.05)
-            axes.legend(frameon=False, fontsize=8, loc="lower right")
+            axes.legend(frameon=False, fontsize=8, loc="lower right" if axes is left else "upper left")
         file = io.StringIO()
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(file, format="svg", metadata=metadata)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+
+from featlink_host.prepare.build_step import BuildArguments
 
 
 def model_of(
@@ -79,3 +83,20 @@ def pictures(folder: Path, count: int, side: int = 32) -> Path:
         picture[at : at + 8, 4:20] = (200, 40 + 5 * (number % 20), 90)
         Image.fromarray(picture).save(folder / f"{number:03}.png")
     return folder
+
+
+def small_build(folder: Path, **changes: Any) -> BuildArguments:
+    """A build of `chain` on ten pictures, with little to try."""
+    onnx.save(chain(), str(folder / "net.onnx"))
+    given = BuildArguments(
+        model=str(folder / "net.onnx"),
+        tensor="",
+        images=str(pictures(folder / "pictures", 10)),
+        kbps=40.0,
+        frames=5,
+        modes=("uniform",),
+        depths=(8,),
+        crfs=(30.0,),
+        name="net",
+    )
+    return replace(given, **changes)

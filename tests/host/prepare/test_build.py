@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from split_nets import chain, pictures
+from split_nets import chain, small_build
 from typer.testing import CliRunner
 
 from featlink_codec.errors import SettingsError
@@ -31,19 +31,7 @@ from featlink_host.prepare_cli import prepare
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> BuildArguments:
-    folder = tmp_path_factory.mktemp("given")
-    onnx.save(chain(), str(folder / "net.onnx"))
-    return BuildArguments(
-        model=str(folder / "net.onnx"),
-        tensor="relu",
-        images=str(pictures(folder / "pictures", 10)),
-        kbps=40.0,
-        frames=5,
-        modes=("uniform",),
-        depths=(2, 8),
-        crfs=(20.0, 40.0),
-        name="net",
-    )
+    return small_build(tmp_path_factory.mktemp("given"), tensor="relu", depths=(2, 8), crfs=(20.0, 40.0))
 
 
 @pytest.fixture(scope="module")
