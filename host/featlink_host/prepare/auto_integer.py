@@ -48,11 +48,12 @@ class IntegerStep:
             if not doubts
             else f"The levels rest on: {'; '.join(doubts[:3])}{' ...' if len(doubts) > 3 else ''}."
         )
-        twelve = f"{WIDE_BITS} bits: {', '.join(wide)}." if wide else f"No tensor needs {WIDE_BITS} bits."
+        listed = f"Of more than 8 bits, at most {WIDE_BITS}, and computed as exact floats: {', '.join(wide)}."
+        widened = listed if wide else "All tensors are of 8 bits."
         return [
-            f"The camera's half computes in integers (weights of 8 bits). Before coding: {told(figures['score'])} "
-            "against the network as it was given.",
-            f"{held}; {GOLDEN_FILE} holds their hashes. {exact} {twelve}",
+            f"The camera's half computes in integers. Before coding: {told(figures['score'])} against "
+            "the network as it was given.",
+            f"{held}; {GOLDEN_FILE} holds their hashes. {exact} {widened}",
         ]
 
 
