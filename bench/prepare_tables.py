@@ -60,8 +60,9 @@ SCORED = {
 INTEGER = """## The integer backbone
 
 The detector's first half, up to `expanded_conv_6/project/add_1`, in integers; head in float. 16 pictures to fit.
-Settings of onnxruntime under which the golden hashes differ: of seven, on one machine (x86, AVX-512), no other was at
-hand.
+Settings of onnxruntime under which the golden hashes differ: of seven, on x86 with AVX-512; the default's levels were the
+same on an emulated Cortex-A76. Recall and precision hang on objects near the threshold, one standard error of each is
+0.012: [how far it scatters](prepare.md#integer-a-backbone-that-is-the-same-everywhere).
 """
 PRUNING = """## Pruning and low rank: {name}
 
@@ -144,14 +145,20 @@ def integer(found: Row) -> str:
                 str(len(one["wide"])),
                 f"{one['all']['value']:.3f}",
                 f"{one['all']['precision']:.3f}",
+                f"{_f1(one['all']):.3f}",
                 f"{one['unseen']['recall']:.3f}",
                 f"{one['all']['distortion']:.2g}",
                 apart,
             )
         )
-    head = ("steps", "11-bit tensors", "recall, 250 pictures", "precision", "recall, 234 not fitted on", "distortion",
+    head = ("steps", "11-bit tensors", "recall, 250 pictures", "precision", "F1", "recall, 234 not fitted on", "distortion",
             "settings that differ")  # fmt: skip
     return f"{INTEGER}\n{table(head, rows)}"
+
+
+def _f1(score: Row) -> float:
+    recall, precision = float(score["value"]), float(score["precision"])
+    return 2 * recall * precision / (recall + precision)
 
 
 def pruning(found: Row) -> str:
