@@ -60,9 +60,9 @@ SCORED = {
 INTEGER = """## The integer backbone
 
 The detector's first half, up to `expanded_conv_6/project/add_1`, in integers; head in float. 16 pictures to fit.
-Settings of onnxruntime under which the golden hashes differ: of seven, on x86 with AVX-512; the default's levels were the
-same on an emulated Cortex-A76. Recall and precision hang on objects near the threshold, one standard error of each is
-0.012: [how far it scatters](prepare.md#integer-a-backbone-that-is-the-same-everywhere).
+Settings of onnxruntime under which the golden hashes differ: of seven, on x86 with AVX-512; the default's levels were
+the same on an emulated Cortex-A76. Recall and precision hang on objects near the threshold, one standard error of each
+is 0.012: [how far it scatters](prepare.md#integer-a-backbone-that-is-the-same-everywhere).
 """
 PRUNING = """## Pruning and low rank: {name}
 
@@ -151,8 +151,8 @@ def integer(found: Row) -> str:
                 apart,
             )
         )
-    head = ("steps", "11-bit tensors", "recall, 250 pictures", "precision", "F1", "recall, 234 not fitted on", "distortion",
-            "settings that differ")  # fmt: skip
+    head = ("steps", "11-bit tensors", "recall, 250 pictures", "precision", "F1", "recall, 234 not fitted on",
+            "distortion", "settings that differ")  # fmt: skip
     return f"{INTEGER}\n{table(head, rows)}"
 
 
