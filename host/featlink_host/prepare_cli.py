@@ -100,7 +100,11 @@ def split(
     ] = "whole",
     classes: Annotated[int, typer.Option(min=1, help="Adaptive: how many.")] = 1,
     classes_by: Annotated[
-        str, typer.Option(metavar="[variance|sensitivity]", help="Adaptive: channels alike in it are of a class.")
+        str,
+        typer.Option(
+            metavar="[variance|sensitivity|image]",
+            help="Adaptive: channels alike in it are of a class; image: regions, by the detail of the pictures.",
+        ),
     ] = "variance",
     bits: Annotated[float | None, typer.Option(help="Adaptive: bits of a level on average over classes.")] = None,
     on_device: Annotated[

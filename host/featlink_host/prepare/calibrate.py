@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,16 @@ def spread(count: int, frames: int) -> list[int]:
     if frames <= 1:
         return [0] * frames
     return [place * (count - 1) // (frames - 1) for place in range(frames)]
+
+
+def pictures_of(source: Clip, settings: InputSettings, frames: int) -> Iterator[NDArray[np.float32]]:
+    """The pictures that `calibrate` looks at, one after the other, as the network's: float32 [rows, columns, colors]."""
+    preprocess = Preprocessor(settings)
+    wanted = set(spread(source.count(), frames))
+    for picture in source:
+        if picture.number in wanted:
+            (one,) = preprocess(picture.frame)
+            yield one if settings.layout == "NHWC" else one.transpose(1, 2, 0)
 
 
 def calibrate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,7 @@ from featlink_codec.extractor.coding import quantizer_of
 from featlink_codec.features.adaptive import Structure
 from featlink_codec.video.clip import Clip, open_source
 
-from .calibrate import DEFAULT_FRAMES, Calibration, Progress, calibrate
+from .calibrate import DEFAULT_FRAMES, Calibration, Progress, calibrate, pictures_of
 from .folder import check_free, new_folder
 from .graph import Cut, DataGraph
 from .packing import choose_packing
@@ -146,7 +146,8 @@ def prepare_split(
             signed=adaptive, look=seen.append if adaptive else None,
         )  # fmt: skip
         tell("write", 0, 1)
-        fitter = _fitter(folder, tensor, seen, read_structure(graph, tensor)) if adaptive else None
+        pictures = partial(pictures_of, clip, inputs, options.frames)
+        fitter = _fitter(folder, tensor, seen, read_structure(graph, tensor), pictures) if adaptive else None
         feature = store_thresholds(_map_settings(calibration, options, fitter), folder)
         if options.keep_whole:
             shutil.copyfile(model, folder / WHOLE_FILE)
@@ -212,11 +213,17 @@ def _with_profile(options: PrepareOptions) -> PrepareOptions:
     return replace(options, quantizer=choice, video=replace(options.video, profile="adaptive"))
 
 
-def _fitter(folder: Path, tensor: str, seen: Sequence[NDArray[np.float32]], structure: Structure) -> Fitter:
+def _fitter(
+    folder: Path,
+    tensor: str,
+    seen: Sequence[NDArray[np.float32]],
+    structure: Structure,
+    pictures: Callable[[], Iterable[NDArray[np.float32]]],
+) -> Fitter:
     if any(one.ndim != 4 or one.shape[0] != 1 for one in seen):
         raise SettingsError(f"tensor {tensor!r}: found shape {_shape(seen[0].shape)}, expected 1xCxHxW")
     sensitivity = partial(head_sensitivity, folder / HEAD_FILE, tensor, seen)
-    return Fitter(folder, [one[0].transpose(1, 2, 0) for one in seen], structure, sensitivity)
+    return Fitter(folder, [one[0].transpose(1, 2, 0) for one in seen], structure, sensitivity, pictures)
 
 
 def _map_settings(calibration: Calibration, options: PrepareOptions, fitter: Fitter | None) -> MapSettings:

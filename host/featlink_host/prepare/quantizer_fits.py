@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,8 +31,8 @@ from featlink_codec.features.adaptive import (
 
 from .orders import by_class
 
-#: What channels are classified by.
-FEATURES = {"variance": ("mean", "variance"), "sensitivity": ("given",)}
+#: What channels are classified by; "image" is for regions: the detail of the pictures instead of the map's energy.
+FEATURES = {"variance": ("mean", "variance"), "sensitivity": ("given",), "image": ("mean", "variance")}
 
 Floats = NDArray[np.float64]
 
@@ -47,7 +47,8 @@ class AdaptiveChoice:
     :param partition: "whole", "channel", "region" or "block"
     :param classes: K
     :param bits: of a level on average, given out by what they are worth to classes; None: all have the depth
-    :param feature: of channels: "variance" (and mean), or "sensitivity" of the head to noise in them
+    :param feature: of channels: "variance" (and mean), or "sensitivity" of the head to noise in them; of regions:
+        "variance", by the map's energy, or "image", by the detail of the pictures
     :raises SettingsError: anything else
     """
 
@@ -66,6 +67,8 @@ class AdaptiveChoice:
             value = getattr(self, key)
             if value not in names:
                 raise SettingsError(f"adaptive quantizer: found {value!r}, expected one of {', '.join(names)}")
+        if self.feature == "image" and self.partition != "region":
+            raise SettingsError(f"classes by the image: found partition {self.partition!r}, expected 'region'")
         if not 2 <= self.depth <= 8:
             raise SettingsError(f"adaptive quantizer: found {self.depth} bits of a level, expected 2 to 8")
         _ = self.settings
@@ -107,7 +110,8 @@ class AdaptiveChoice:
         how = "min..max" if self.distribution == "uniform" and self.how == "literal" else self.how
         bits = f"{self.depth} bit" if self.bits is None else f"{self.bits:g} bit on average"
         parts = {"channel": f", {self.classes} channel classes by {self.feature}",
-                 "region": f", {self.classes} region classes", "block": f", {self.classes} block classes"}  # fmt: skip
+                 "region": f", {self.classes} region classes{' by the image' if self.feature == 'image' else ''}",
+                 "block": f", {self.classes} block classes"}  # fmt: skip
         return f"adaptive {self.distribution} {how}{parts.get(self.partition, '')}, {bits}"
 
 
@@ -119,6 +123,7 @@ class Fitter:
     :param structure: of the network there, for deciders that need it
     :param sensitivity: float64 [C], how much of the head's error a squared error in each channel makes; asked at most
         once
+    :param pictures: [rows, columns, colors] each, what the maps are of
     """
 
     def __init__(
@@ -127,9 +132,10 @@ class Fitter:
         maps: Sequence[NDArray[Any]],
         structure: Structure | None = None,
         sensitivity: Callable[[], Floats] | None = None,
+        pictures: Callable[[], Iterable[NDArray[Any]]] | None = None,
     ) -> None:
         self.folder, self.maps, self.structure = folder, maps, structure
-        self._sensitivity = sensitivity
+        self._sensitivity, self._pictures = sensitivity, pictures
         self._found: dict[AdaptiveChoice, Decision] = {}
         self._tables: dict[AdaptiveChoice, QuantizerSettings] = {}
 
@@ -146,13 +152,17 @@ class Fitter:
         :raises SettingsError: see `decide_classes`
         """
         if choice not in self._found:
-            given = weights = None
+            given = weights = image = None
+            if choice.feature == "image":
+                if self._pictures is None:
+                    raise SettingsError("region classes by the image need the pictures, which are not at hand")
+                image = self._pictures()
             if choice.feature == "sensitivity" and choice.partition == "channel":
                 weights = self.sensitivity
                 # Orders of magnitude apart: their logarithms are what is alike.
                 given = np.log2(np.maximum(weights, weights.max() * 1e-6) + np.finfo(np.float64).tiny)
             self._found[choice] = decide_classes(
-                self.maps, choice.settings, structure=self.structure, given=given, weights=weights
+                self.maps, choice.settings, structure=self.structure, given=given, image=image, weights=weights
             )
         return self._found[choice]
 

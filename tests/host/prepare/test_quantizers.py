@@ -14,13 +14,16 @@ from typer.testing import CliRunner
 
 from featlink_codec.errors import SettingsError
 from featlink_codec.extractor import ExtractorSettings, PackingSettings
+from featlink_codec.extractor.adaptive import partition_of
 from featlink_codec.extractor.coding import map_coding, quantizer_of
 from featlink_codec.features.adaptive import Structure
 from featlink_codec.features.adaptive.adaptive import AdaptiveMap
+from featlink_codec.features.adaptive.regions import classify_regions, image_energy
 from featlink_codec.video.clip import open_source
 from featlink_host.prepare import quantizer_run
 from featlink_host.prepare.build_points import CodedPoint, Way, point_of
 from featlink_host.prepare.build_search import Target
+from featlink_host.prepare.calibrate import pictures_of
 from featlink_host.prepare.kept_judge import KeptJudge
 from featlink_host.prepare.orders import by_class
 from featlink_host.prepare.pipeline import PrepareOptions, prepare_split
@@ -130,6 +133,26 @@ def test_a_signed_map_is_taken_by_mode_adaptive_alone(tmp_path: Path, net: Path,
     wrong = CliRunner().invoke(prepare, [*words, "--force", "--distribution", "cauchy"])
     assert isinstance(wrong.exception, SettingsError)
     assert "found 'cauchy', expected one of uniform, gaussian" in str(wrong.exception)
+
+
+def test_regions_are_found_by_the_detail_of_the_pictures(tmp_path: Path, net: Path, clip: Path) -> None:
+    out = tmp_path / "out"
+    words = ["split", str(net), "--tensor", "conv", "--source", str(clip), "--out", str(out), "--mode", "adaptive",
+             "--partition", "region", "--classes", "2", "--classes-by", "image", "--lossless"]  # fmt: skip
+    done = CliRunner().invoke(prepare, words)
+    assert done.exit_code == 0, done.output
+    settings = ExtractorSettings.load(out)
+    (feature,) = settings.maps
+    found = partition_of(feature, out)
+    pictures = list(pictures_of(open_source(clip), settings.input, 16))
+    assert pictures[0].shape == (settings.input.height, settings.input.width, 3)
+    energy = sum(image_energy(one, feature.height, feature.width) for one in pictures)
+    np.testing.assert_array_equal(found.ids, classify_regions(energy, 2))
+    assert len(np.unique(found.ids)) == 2
+    wrong = CliRunner().invoke(prepare, [*words, "--force", "--partition", "channel"])
+    assert "classes by the image: found partition 'channel', expected 'region'" in str(wrong.exception)
+    with pytest.raises(SettingsError, match="need the pictures"):
+        Fitter(tmp_path, []).decision(AdaptiveChoice(partition="region", classes=2, feature="image"))
 
 
 @pytest.mark.parametrize(

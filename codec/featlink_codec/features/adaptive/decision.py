@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -111,7 +111,7 @@ def decide_classes(
     *,
     structure: Structure | None = None,
     given: NDArray[np.generic] | None = None,
-    image: NDArray[np.generic] | None = None,
+    image: NDArray[np.generic] | Iterable[NDArray[np.generic]] | None = None,
     weights: NDArray[np.generic] | None = None,
 ) -> Decision:
     """Classify, and fit a quantizer to each class.
@@ -124,7 +124,7 @@ def decide_classes(
     :param maps: [H, W, C] each, of one shape: float32, float16 or integers of up to 16 bits
     :param structure: for deciders that need it
     :param given: channel features from elsewhere, see `ChannelFeatures.vectors`
-    :param image: regions: of the input instead of the maps' energy
+    :param image: regions: of the input instead of the maps' energy; of several the energies are added
     :param weights: [C], channel classes: what a squared error in each channel counts when depths are given; None: 1
     :raises SettingsError: no maps, other shapes, K above what there is to classify, or values that are not finite
     """
@@ -188,7 +188,7 @@ def _partition(
     maps: Sequence[NDArray[np.generic]],
     settings: ClassSettings,
     given: NDArray[np.generic] | None,
-    image: NDArray[np.generic] | None,
+    image: NDArray[np.generic] | Iterable[NDArray[np.generic]] | None,
 ) -> Partition:
     height, width, channels = maps[0].shape
     if settings.kind is PartitionKind.WHOLE:
@@ -201,12 +201,13 @@ def _partition(
         ids = kmeans(vectors, settings.classes, "channels")
         return ChannelClasses(merge_and_split(vectors, ids, settings.minimum, settings.maximum).astype(np.uint8))
     if settings.kind is PartitionKind.REGION:
-        if image is not None:
-            energy = image_energy(image, height, width)
-        else:
-            energy = np.zeros((height, width))
+        energy = np.zeros((height, width))
+        if image is None:
             for one in maps:
                 energy += map_energy(one)
+        else:
+            for one in [image] if isinstance(image, np.ndarray) else image:
+                energy += image_energy(one, height, width)
         return RegionClasses(classify_regions(energy, settings.classes, settings.minimum, settings.maximum))
     sums, squares = np.zeros(maps[0].shape), np.zeros(maps[0].shape)
     for one in maps:
