@@ -53,7 +53,7 @@ def spread(count: int, frames: int) -> list[int]:
 
 
 def pictures_of(source: Clip, settings: InputSettings, frames: int) -> Iterator[NDArray[np.float32]]:
-    """The pictures that `calibrate` looks at, one after the other, as the network's: float32 [rows, columns, colors]."""
+    """The pictures that `calibrate` looks at, one after the other, as the network has them: float32 [H, W, colors]."""
     preprocess = Preprocessor(settings)
     wanted = set(spread(source.count(), frames))
     for picture in source:
