@@ -12,7 +12,6 @@ import typer
 
 from .prepare_build_cli import (
     Agreement,
-    FixShape,
     FpsOption,
     Frames,
     Images,
@@ -23,7 +22,19 @@ from .prepare_build_cli import (
     build_arguments,
     tell_built,
 )
-from .prepare_options import Anchors, AsJson, Colour, Demo, Force, LabelNames, Labels, ModelOrDemo, Offset, Scale
+from .prepare_options import (
+    Anchors,
+    AsJson,
+    Colour,
+    Demo,
+    FixShape,
+    Force,
+    LabelNames,
+    Labels,
+    ModelOrDemo,
+    Offset,
+    Scale,
+)
 from .prepare_survey_cli import BudgetMs, StandardOnly
 from .progress_bar import ProgressBar
 

@@ -20,6 +20,7 @@ from .prepare_options import (
     AsJson,
     Colour,
     Demo,
+    FixShape,
     Force,
     LabelNames,
     Labels,
@@ -54,7 +55,6 @@ ModelQp = Annotated[
         min=-128, max=64, help="QP of the backbone's model stream; the backbone is what it decodes to.  [lossless]"
     ),
 ]
-FixShape = Annotated[list[str] | None, typer.Option(metavar="NAME=1,3,H,W", help="Shape of an open input.")]
 
 
 def build(

@@ -9,12 +9,13 @@ import typer
 
 from featlink_codec.errors import SettingsError
 
-from .prepare_files import FixShape, check_outputs
+from .prepare_files import check_outputs
 from .prepare_options import (
     Anchors,
     AsJson,
     Colour,
     Demo,
+    FixShape,
     Force,
     Images,
     LabelNames,

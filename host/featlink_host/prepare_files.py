@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 from featlink_codec.errors import SettingsError
 
-from .prepare_survey_cli import FixShape as FixShape
-
 if TYPE_CHECKING:
     import onnx
 
@@ -62,7 +60,7 @@ def network_of(path: Path, fix_shape: Sequence[str] | None) -> onnx.ModelProto:
     :raises SettingsError: no valid model, or shapes that are not its inputs'
     """
     from .prepare.graph import load_model
-    from .prepare.shapes import fix_shapes, parse_shape
+    from .prepare.shapes import fix_shapes, parse_shapes
 
     model = load_model(path)
-    return fix_shapes(model, dict(parse_shape(text) for text in fix_shape)) if fix_shape else model
+    return fix_shapes(model, parse_shapes(fix_shape)) if fix_shape else model

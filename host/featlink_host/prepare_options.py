@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .prepare.samples import Preprocessing
     from .prepare.scoring import Judge
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="The whole network, an ONNX file.")]
 ModelOrDemo = Annotated[
     Path | None, typer.Argument(metavar="[MODEL]", help="The whole network, an ONNX file; left out with --demo.")
 ]
@@ -43,6 +42,9 @@ Offset = Annotated[float, typer.Option(help="See --scale.")]
 Colour = Annotated[str, typer.Option(metavar="[rgb|bgr|gray]", help="Samples that the network wants.  [by its input]")]
 Limit = Annotated[
     int | None, typer.Option("--limit", "--frames", min=1, help="Only so many samples, evenly spread.  [all]")
+]
+FixShape = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=1,3,H,W", help="Shape of an input that leaves axes open.")
 ]
 Demo = Annotated[bool, typer.Option("--demo", help="The demo's detector, judged on its street clip.")]
 Report = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the step's HTML page and JSON record.")]

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from .prepare_files import FixShape, check_outputs, network_of
+from .prepare_files import check_outputs, network_of
 from .prepare_options import (
     Anchors,
     AsJson,
     Colour,
     Demo,
+    FixShape,
     Force,
     Images,
     LabelNames,

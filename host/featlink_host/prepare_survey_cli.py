@@ -14,6 +14,7 @@ from .prepare_options import (
     AsJson,
     Colour,
     Demo,
+    FixShape,
     Images,
     LabelNames,
     Labels,
@@ -32,9 +33,6 @@ _WIDTH = 190
 
 BudgetMs = Annotated[
     float | None, typer.Option(help="Most milliseconds of the backbone, measured on this machine with one thread.")
-]
-FixShape = Annotated[
-    list[str] | None, typer.Option(metavar="NAME=1,3,H,W", help="Shape of an input that leaves axes open.")
 ]
 StandardOnly = Annotated[
     bool,
@@ -82,7 +80,7 @@ def survey(
     """
     from .prepare.graph import load_model
     from .prepare.record import plain, record_of, write_step
-    from .prepare.shapes import parse_shape
+    from .prepare.shapes import parse_shapes
     from .prepare.survey import SurveyOptions
     from .prepare.survey import survey as run_survey
     from .prepare.survey_report import explain_choice, survey_columns, survey_page
@@ -95,7 +93,7 @@ def survey(
         largest_set=largest_set,
         samples=limit,
         runs=runs,
-        fixed_shapes=dict(parse_shape(text) for text in fix_shape or ()),
+        fixed_shapes=parse_shapes(fix_shape or ()),
         standard_only=standard_only,
     )
     proto = load_model(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,6 +68,16 @@ class Clip:
                 yield Picture(index, index / self.fps, _read_image(file))
         else:
             yield from self._video()
+
+    def picked(self, numbers: Iterable[int]) -> Iterator[Picture]:
+        """The pictures of these numbers, from the first on; those behind the last of them are not decoded."""
+        wanted = set(numbers)
+        last = max(wanted, default=-1)
+        for picture in self:
+            if picture.number in wanted:
+                yield picture
+            if picture.number >= last:
+                return
 
     def count(self) -> int:
         """How many pictures there are; for a video whose file does not say it, its packets are counted, not decoded."""

@@ -12,7 +12,6 @@ from typing import Any
 import onnx
 
 from featlink_codec.errors import SettingsError
-from featlink_codec.tables import parse_json, read_text
 
 from ..model.notes import Notes
 from .auto_course import Course, StepRow, told
@@ -28,7 +27,7 @@ from .calibrate import Progress
 from .folder import check_free, replace_folder
 from .graph import load_model
 from .page import Pictures
-from .record import StepRecord, digest_of, package_version, plain, step_key
+from .record import StepRecord, digest_of, package_version, plain, recorded_step, step_key
 from .scoring import Judge
 from .survey import SurveyOptions
 
@@ -147,13 +146,11 @@ def read_auto(path: Path) -> tuple[AutoArguments, dict[str, str], str] | None:
     :returns: None: the extractor was built without `auto`
     :raises SettingsError: not such a file
     """
-    found = parse_json(read_text(path), path, "an extractor's record of its steps")
-    steps = found.get("steps") if isinstance(found, dict) else None
-    for step in steps if isinstance(steps, list) else ():
-        if isinstance(step, dict) and step.get("step") == "auto":
-            arguments = AutoArguments.of(step.get("options") or {}, path)
-            return arguments, dict(step.get("inputs") or {}), str((step.get("figures") or {}).get("cut") or "")
-    return None
+    step = recorded_step(path, "auto")
+    if step is None:
+        return None
+    arguments = AutoArguments.of(step.get("options") or {}, path)
+    return arguments, dict(step.get("inputs") or {}), str((step.get("figures") or {}).get("cut") or "")
 
 
 def publish(work: Path, out: Path, force: bool = False) -> None:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from av import VideoFrame
 from numpy.typing import NDArray
 from PIL import Image
 
 from featlink_codec.video.clip import Clip
 
+from ..report.boxes import small_jpeg
 from .build_maps import chosen_pictures
 from .build_points import Bench, CodedPoint
 from .page import Pair, Pictures
 from .scoring import Judge
 
-#: Pictures that are shown, and how wide.
-SHOWN, WIDTH = 4, 320
+#: Pictures that are shown, how wide, and how well.
+SHOWN, WIDTH, QUALITY = 4, 320, 88
 #: Values are shown between these percentiles of a map.
 _ENDS = (0.5, 99.5)
 
@@ -78,7 +77,7 @@ def answer_pictures(judge: Judge, bench: Bench, chosen: CodedPoint, clip: Clip, 
             pairs.append(
                 Pair(
                     f"Picture {picture.number}{label}",
-                    picture_jpeg(picture.frame),
+                    small_jpeg(picture.frame, WIDTH, QUALITY, squares=True),
                     f"whole network, picture as it was: {answer.said(answer.whole, False)}",
                     map_jpeg(maps[place]),
                     f"split network, map as it came over the link: {answer.said(answer.split, True)}",
@@ -123,11 +122,6 @@ def _answers(judge: Judge, bench: Bench, chosen: CodedPoint) -> list[Answer]:
     return found
 
 
-def picture_jpeg(frame: VideoFrame) -> bytes:
-    """A JPEG of a picture; small ones keep their samples as squares."""
-    return _jpeg(Image.fromarray(frame.to_ndarray(format="rgb24")))
-
-
 def map_jpeg(values: NDArray[Any]) -> bytes:
     """A JPEG of a map [C, H, W], its channels beside and below each other, dark to light by value."""
     channels, height, width = values.shape
@@ -143,12 +137,4 @@ def map_jpeg(values: NDArray[Any]) -> bytes:
         row, column = divmod(at, columns)
         top, left = row * (height + 1), column * (width + 1)
         sheet[top : top + height, left : left + width] = channel
-    return _jpeg(Image.fromarray(sheet))
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    size = WIDTH, max(1, round(image.height * WIDTH / image.width))
-    small = image.width * 2 <= WIDTH
-    file = io.BytesIO()
-    image.resize(size, Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS).save(file, "JPEG", quality=88)
-    return file.getvalue()
+    return small_jpeg(Image.fromarray(sheet), WIDTH, QUALITY, squares=True)

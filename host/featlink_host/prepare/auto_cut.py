@@ -10,7 +10,7 @@ from featlink_codec.errors import SettingsError
 from featlink_codec.video.clip import Clip
 
 from .auto_course import Course, StepRow
-from .auto_trials import Trial, choose_trial, run_trials
+from .auto_trials import Trial, choose_trial, run_trials, trial_of
 from .build import BuildOptions
 from .build_search import Target
 from .build_step import limits_of, prepare_options
@@ -76,7 +76,7 @@ def choose_cut(
         reference = course.inputs.model if changed else None
         trials, seconds = _tried(course, model, digest, places, target, reference)
         tensor = choose_trial(target, trials).tensor
-        met = any(target.met_by(point) for trial in trials for point in trial.points)
+        met = target.best([point for trial in trials for point in trial.points]) is not None
         what = f"at most {target.kbps:g} kbit/s" if target.kbps is not None else f"at least {target.agreement:g}"
         why = (
             f"Of {len(trials)} cuts that were coded for a trial it serves the target ({what}) best."
@@ -124,12 +124,10 @@ def _tried(
             model, places, course.inputs.clip, wanted, course.work / "trials",
             labels=course.inputs.labels, reference=reference, notes=course.notes, progress=course.progress,
         )  # fmt: skip
-        return {"done": [one.tensor for one in found]}
+        return {"trials": [one.figures() for one in found]}
 
     known = course.noted(f"trials {digest} {places}", make)
-    # All of it is noted by now: nothing is coded.
-    trials = run_trials(model, places, course.inputs.clip, wanted, course.work / "trials", notes=course.notes)
-    return trials, known["seconds"]
+    return [trial_of(one) for one in known["trials"]], known["seconds"]
 
 
 def _surveyed(course: Course, model: Path, digest: str, options: SurveyOptions) -> dict[str, Any]:

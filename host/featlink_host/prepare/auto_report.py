@@ -99,9 +99,8 @@ def _noise(cut: ChosenCut) -> str:
     score = next(point.score for trial in cut.trials for point in trial.points)
     if not score.counted:
         return ""
-    what = "objects" if score.kind == "detections" else "labels"
     return (
-        f" There are {score.counted} {what}: cuts within a standard error count as equal, and the one "
+        f" There are {score.counted} {score.counted_as}: cuts within a standard error count as equal, and the one "
         "with the least distortion is taken."
     )
 
@@ -124,7 +123,7 @@ def _trials(cut: ChosenCut) -> Table:
         if best is None:
             row += [trial.refusal, None, None, None]
         else:
-            met = "" if cut.target.met_by(best) else ", misses the target"
+            met = "" if cut.target.best(trial.points) is not None else ", misses the target"
             row += [f"{best.way}{met}", round(best.kbps, 1), best.score.merit, best.score.distortion]
         if rate is not None:
             there = distortion_at(trial, rate)

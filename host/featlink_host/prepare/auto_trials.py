@@ -166,12 +166,11 @@ def choose_trial(target: Target, trials: Sequence[Trial]) -> Trial:
         why = "; ".join(f"{trial.tensor}: {trial.refusal}" for trial in trials)
         raise SettingsError(f"none of the cuts could be tried: {why}")
     if target.kbps is not None and any(target.met_by(point) for point in points):
-        met = {id(trial): [one.score for one in trial.points if target.met_by(one)] for trial in trials}
-        tops = {key: max(scores, key=lambda score: score.merit) for key, scores in met.items() if scores}
-        top = max(tops.values(), key=lambda score: score.merit)
+        scores = [[one.score for one in trial.points if target.met_by(one)] for trial in trials]
+        top = max((one for some in scores for one in some), key=lambda score: score.merit)
         # Where nothing is counted, merit is the distortion by another name.
         least = top.merit - top.uncertainty if top.counted else -1.0
-        equal = [trial for trial in trials if id(trial) in tops and tops[id(trial)].merit >= least]
+        equal = [trial for trial, some in zip(trials, scores, strict=True) if any(one.merit >= least for one in some)]
         return min(equal, key=lambda trial: distortion_at(trial, target.kbps or 0.0))
     best = target.best(points) or nearest(target, points)
     return next(trial for trial in trials if any(point is best for point in trial.points))

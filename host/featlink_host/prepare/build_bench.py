@@ -13,7 +13,7 @@ from featlink_codec.errors import SettingsError
 from featlink_codec.extractor import ExtractorSettings, SourceModel, SsdDetectorTask, VideoSettings, sha256_of
 from featlink_codec.video.clip import Clip
 
-from .build_maps import fit_maps, keep_maps
+from .build_maps import KeptMaps, fit_maps, keep_maps
 from .build_points import Bench
 from .calibrate import Calibration, Progress
 from .kept_judge import KeptJudge
@@ -100,14 +100,31 @@ def open_bench(
     :param work: the maps and class maps go there
     """
     maps = keep_maps(work / _MAPS, folder, settings, clip, options.frames, progress)
-    feature = settings.maps[0]
-    interval_s = maps.interval_s
-    fps = options.fps or (1 / interval_s if interval_s else clip.fps)
-    head = folder / settings.models.head
+    head, tensor = folder / settings.models.head, settings.maps[0].tensor
     structure = read_structure(open_graph(model), options.tensor)
-    fitter = Fitter(work, fit_maps(maps), structure, lambda: channel_sensitivity(head, feature.tensor, maps.values))
-    every = refresh_every(settings.video, interval_s)
-    return Bench(maps, head, kept, feature, settings.video, calibration.maximum, every, fps, fitter)
+    fitter = Fitter(work, fit_maps(maps), structure, lambda: channel_sensitivity(head, tensor, maps.values))
+    return kept_bench(folder, settings, maps, clip, options.fps, kept, fitter, calibration.maximum)
+
+
+def kept_bench(
+    folder: Path,
+    settings: ExtractorSettings,
+    maps: KeptMaps,
+    clip: Clip,
+    fps: float | None,
+    judge: KeptJudge | None,
+    fitter: Fitter,
+    largest: float,
+) -> Bench:
+    """A bench on maps that were kept of a clip; see `Bench`.
+
+    :param folder: of the extractor
+    :param fps: None: what the pictures' times say
+    """
+    interval_s = maps.interval_s
+    rate = fps or (1 / interval_s if interval_s else clip.fps)
+    head, every = folder / settings.models.head, refresh_every(settings.video, interval_s)
+    return Bench(maps, head, judge, settings.maps[0], settings.video, largest, every, rate, fitter)
 
 
 def _video(options: BuildOptions) -> VideoSettings:

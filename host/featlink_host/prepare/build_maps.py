@@ -104,12 +104,8 @@ def chosen_pictures(clip: Clip, frames: int) -> Iterator[tuple[int, Picture]]:
     """Pictures in runs of consecutive ones, each with the number of its run."""
     chosen = runs_of(clip.count(), frames)
     run_of = {number: run for run, numbers in enumerate(chosen) for number in numbers}
-    last = chosen[-1][-1]
-    for picture in clip:
-        if picture.number in run_of:
-            yield run_of[picture.number], picture
-        if picture.number == last:
-            return
+    for picture in clip.picked(run_of):
+        yield run_of[picture.number], picture
 
 
 def keep_maps(

@@ -135,10 +135,9 @@ def _noise(found: Built) -> str:
     score = found.chosen.score
     if not score.counted:
         return ""
-    what = "objects" if score.kind == "detections" else "labels"
     return (
-        f" With {score.counted} {what} a standard error is {score.uncertainty:.3f}: settings that differ by less count "
-        "as equal, and of them the one with the least distortion was chosen."
+        f" With {score.counted} {score.counted_as} a standard error is {score.uncertainty:.3f}: settings that differ "
+        "by less count as equal, and of them the one with the least distortion was chosen."
     )
 
 

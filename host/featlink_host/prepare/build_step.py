@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from featlink_codec.errors import SettingsError
 from featlink_codec.files import write_whole
-from featlink_codec.tables import parse_json, read_text
 from featlink_codec.video.clip import Clip, open_source
 from featlink_codec.video.limits import EncoderLimits
 
@@ -27,11 +26,11 @@ from .build_search import Target
 from .calibrate import Progress
 from .graph import load_model
 from .pipeline import PrepareOptions
-from .record import StepRecord, digest_of, package_version, plain, step_key
+from .record import StepRecord, digest_of, package_version, plain, recorded_step, step_key
 from .sample_pictures import write_pictures
 from .samples import ARRAY_SUFFIXES, Preprocessing, picture_settings, read_labels
 from .scoring import Judge
-from .shapes import fix_shapes, parse_shape
+from .shapes import fix_shapes, parse_shapes
 from .target_limits import target_limits
 
 #: In the extractor: every step's record, and what `repeat` reads.
@@ -194,19 +193,17 @@ def read_build(path: Path) -> tuple[BuildArguments, dict[str, str]]:
 
     :raises SettingsError: not such a file, or no build in it
     """
-    found = parse_json(read_text(path), path, "an extractor's record of its steps")
-    steps = found.get("steps") if isinstance(found, dict) else None
-    for step in steps if isinstance(steps, list) else ():
-        if isinstance(step, dict) and step.get("step") == "build":
-            return BuildArguments.of(step.get("options") or {}, path), dict(step.get("inputs") or {})
-    raise SettingsError(f"{path}: found no step 'build' in it")
+    step = recorded_step(path, "build")
+    if step is None:
+        raise SettingsError(f"{path}: found no step 'build' in it")
+    return BuildArguments.of(step.get("options") or {}, path), dict(step.get("inputs") or {})
 
 
 def _fixed(arguments: BuildArguments, work: Path) -> Path:
     path = Path(arguments.model)
     if not arguments.fix_shape:
         return path
-    fixed = fix_shapes(load_model(path), dict(parse_shape(text) for text in arguments.fix_shape))
+    fixed = fix_shapes(load_model(path), parse_shapes(arguments.fix_shape))
     out = work / path.name
     if out.resolve() == path.resolve():
         out = work / f"fixed-{path.name}"

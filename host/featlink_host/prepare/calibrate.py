@@ -55,11 +55,9 @@ def spread(count: int, frames: int) -> list[int]:
 def pictures_of(source: Clip, settings: InputSettings, frames: int) -> Iterator[NDArray[np.float32]]:
     """The pictures that `calibrate` looks at, one after the other, as the network has them: float32 [H, W, colors]."""
     preprocess = Preprocessor(settings)
-    wanted = set(spread(source.count(), frames))
-    for picture in source:
-        if picture.number in wanted:
-            (one,) = preprocess(picture.frame)
-            yield one if settings.layout == "NHWC" else one.transpose(1, 2, 0)
+    for picture in source.picked(spread(source.count(), frames)):
+        (one,) = preprocess(picture.frame)
+        yield one if settings.layout == "NHWC" else one.transpose(1, 2, 0)
 
 
 def calibrate(
@@ -91,12 +89,9 @@ def calibrate(
     preprocess = Preprocessor(settings)
     tensor = preprocess.new_tensor()
     chosen = spread(source.count(), frames)
-    wanted = set(chosen)
     low, high, zeros, values, seen = np.inf, -np.inf, 0, 0, 0
     shape: tuple[int, ...] = ()
-    for picture in source:
-        if picture.number not in wanted:
-            continue
+    for picture in source.picked(chosen):
         preprocess(picture.frame, tensor)
         try:
             (found,) = session.run([output], {settings.tensor: tensor})
@@ -119,8 +114,6 @@ def calibrate(
         seen += 1
         if progress:
             progress("calibrate", seen, len(chosen))
-        if picture.number == chosen[-1]:
-            break
     if not values:
         raise FeatlinkError(f"{source.path}: none of its pictures could be looked at")
     if low < 0 and not signed:

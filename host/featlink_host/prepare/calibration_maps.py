@@ -90,9 +90,7 @@ def calibration_maps(
     levels = np.empty(shape, level_dtype(feature.quantizer.bit_depth))
     times_s: list[float] = []
     runs = [0] * len(chosen)
-    for picture in source:
-        if picture.number not in wanted:
-            continue
+    for picture in source.picked(wanted):
         preprocess(picture.frame, tensor)
         try:
             (found,) = session.run([feature.tensor], {settings.input.tensor: tensor})
@@ -113,8 +111,6 @@ def calibration_maps(
         runs[wanted[picture.number]] += 1
         if progress:
             progress("maps", len(times_s), total)
-        if len(times_s) == total:
-            break
     if not times_s:
         raise FeatlinkError(f"{source.path}: none of its pictures could be looked at")
     kept = as_levels(levels[: len(times_s)], feature.quantizer.bit_depth)

@@ -16,13 +16,13 @@ from featlink_codec.extractor.coding import quantizer_of
 from featlink_codec.video.clip import Clip
 
 from ..model.notes import Notes
+from .build_bench import kept_bench
 from .build_maps import KeptMaps, fit_maps, keep_maps
 from .build_points import Bench, CodedPoint, Way, point_of
 from .calibrate import Calibration, Progress
 from .coded_maps import CodedSize
 from .kept_judge import KeptJudge
 from .pipeline import PrepareOptions, prepare_split
-from .planner import refresh_every
 from .quantizer_fits import AdaptiveChoice, Fitter
 from .quantizer_sensitivity import channel_sensitivity
 from .score import Score
@@ -162,19 +162,15 @@ def open_cut(
     settings = prepared.settings
     maps = keep_maps(work / "maps.npy", folder, settings, clip, frames, progress)
     parts = run_parts(maps.runs)
-    interval_s = maps.interval_s
-    every = refresh_every(settings.video, interval_s)
-    rate = fps or (1 / interval_s if interval_s else clip.fps)
-    head, feature = folder / settings.models.head, settings.maps[0]
     mine = places_of(parts, 0)
     fitter = Fitter(
         work,
         fit_maps(maps, mine),
         read_structure(open_graph(model), tensor),
-        sensitivity_of(head, feature.tensor, maps.values, mine, notes),
+        sensitivity_of(folder / settings.models.head, settings.maps[0].tensor, maps.values, mine, notes),
     )
     largest = max(prepared.calibration.maximum, float(maps.values[mine].max()))
-    bench = Bench(maps, head, judge, feature, settings.video, largest, every, rate, fitter)
+    bench = kept_bench(folder, settings, maps, clip, fps, judge, fitter, largest)
     return CutBench(tensor, folder, settings, prepared.calibration, maps, parts, bench, judge, notes)
 
 

@@ -101,6 +101,19 @@ def read_step(path: Path) -> StepRecord:
     return StepRecord(**{key: found[key] for key in kinds})
 
 
+def recorded_step(path: Path, name: str) -> dict[str, Any] | None:
+    """A step in an extractor's record of all of them; None: there is no such one.
+
+    :raises SettingsError: not such a file
+    """
+    found = parse_json(read_text(path), path, "an extractor's record of its steps")
+    steps = found.get("steps") if isinstance(found, dict) else None
+    for step in steps if isinstance(steps, list) else ():
+        if isinstance(step, dict) and step.get("step") == name:
+            return step
+    return None
+
+
 def digest_of(path: Path) -> str:
     """SHA-256 of a file, or of a folder's files' names and own digests (SettingsError: it cannot be read)."""
     if not path.is_dir():

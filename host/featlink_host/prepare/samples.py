@@ -157,21 +157,16 @@ class ClipSamples:
     def batches(self, size: int, limit: int | None = None) -> Iterator[Batch]:
         """See Samples; a video that says more pictures than it has gives those that it has."""
         preprocess = Preprocessor(self.settings)
-        places = self.places(limit)
-        wanted, last = set(places), places[-1]
         held: list[NDArray[np.float32]] = []
         numbers: list[int] = []
         done = 0
-        for picture in self.clip:
-            if picture.number in wanted:
-                held.append(preprocess(picture.frame))
-                numbers.append(picture.number)
-            if held and (len(held) == size or picture.number == last):
+        for picture in self.clip.picked(self.places(limit)):
+            held.append(preprocess(picture.frame))
+            numbers.append(picture.number)
+            if len(held) == size:
                 yield self._batch(held, numbers, done)
                 done += len(held)
                 held, numbers = [], []
-            if picture.number == last:
-                return
         if held:
             yield self._batch(held, numbers, done)
         elif not done:

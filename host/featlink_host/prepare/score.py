@@ -31,6 +31,11 @@ class Score:
     counted: int = 0
 
     @property
+    def counted_as(self) -> str:
+        """What was counted, in a word."""
+        return "objects" if self.kind == "detections" else "labels"
+
+    @property
     def merit(self) -> float:
         """What choices are made by: F1 of detections, since recall alone favours what sees everything everywhere."""
         return self.value if self.f1 is None else self.f1

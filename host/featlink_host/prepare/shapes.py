@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import onnx
 
@@ -45,6 +45,11 @@ def fix_shapes(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) ->
     # What was noted of the open shapes is inferred anew.
     del fixed.graph.value_info[:]
     return fixed
+
+
+def parse_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes by the inputs' names, of any number of --fix-shape."""
+    return dict(parse_shape(text) for text in texts)
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:

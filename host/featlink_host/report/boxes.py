@@ -21,12 +21,16 @@ _QUALITY = 82
 _Box = tuple[float, float, float, float]
 
 
-def small_jpeg(frame: VideoFrame, width: int, quality: int) -> bytes:
-    """A JPEG of a picture, so many samples wide."""
-    height = max(1, round(frame.height * width / frame.width))
-    image = Image.fromarray(frame.to_ndarray(format="rgb24")).resize((width, height), Image.Resampling.LANCZOS)
+def small_jpeg(picture: VideoFrame | Image.Image, width: int, quality: int, *, squares: bool = False) -> bytes:
+    """A JPEG of a picture, so many samples wide.
+
+    :param squares: samples of a much smaller picture become squares
+    """
+    image = Image.fromarray(picture.to_ndarray(format="rgb24")) if isinstance(picture, VideoFrame) else picture
+    size = width, max(1, round(image.height * width / image.width))
+    how = Image.Resampling.NEAREST if squares and image.width * 2 <= width else Image.Resampling.LANCZOS
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality)
+    image.resize(size, how).save(file, "JPEG", quality=quality)
     return file.getvalue()
 
 

@@ -13,6 +13,7 @@ from featlink_codec.errors import SettingsError
 from .groups import Groups
 from .layers import WeightLayer
 from .refine import at_scales, fixed_point, unsaturated
+from .room import raised
 from .tensors import QuantizedTensor
 from .value_sets import FULL, PORTABLE, uniform
 
@@ -97,11 +98,9 @@ def coarser(
     :param least: float64 [output channels]
     :param tensor: the weights themselves
     """
-    short = weights.scales < least
+    scales, short = raised(weights.scales, least)
     if not short.any():
         return weights
-    octaves = np.where(short, np.ceil(np.log2(np.maximum(least / weights.scales, 1.0))), 0.0)
-    scales = weights.scales * np.exp2(octaves)
     low, high = weights.span
     matrix, integers = layer.matrix(tensor).astype(np.float64), layer.matrix(weights.integers).copy()
     integers[short] = np.clip(np.rint(matrix[short] / scales[short, None]), low, high).astype(np.int64)

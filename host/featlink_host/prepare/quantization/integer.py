@@ -235,12 +235,12 @@ def _widened(
     narrow = quantizers_for(seen, qdq.ranges)
     costs = harms(near, narrow, islice(batches(), HARM_BATCHES))
     least = options.wide_share * sum(costs.values())
-    sums = sums_behind(near, places, options.weights())
+    wanted = [name for name, cost in costs.items() if cost > least and name != tensor]
     found = {}
-    for name in [name for name, cost in costs.items() if cost > least and name != tensor]:
+    for name, most in sums_behind(near, places, wanted, options.weights()).items():
         for bits in range(WIDE_BITS, NARROW_BITS, -1):
             one = quantizer_for(seen[name], replace(qdq.ranges, method="minmax", bits=bits))
-            if fits(one, sums.get(name, 0)):
+            if fits(one, most):
                 found[name] = one
                 break
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -64,6 +65,17 @@ class Places:
     def leaders(self) -> list[str]:
         """Tensors that need a quantizer."""
         return list(dict.fromkeys(self.tensors.values()))
+
+    def readers(self, model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, str, str | None]]:
+        """Every operator that reads weights of a layer, the weights' name, and the leader of what they are applied to.
+
+        :param model: that was looked through
+        :returns: no leader: the operator works on floats
+        """
+        for node in model.graph.node:
+            lead = next((self.tensors[one] for one in node.input if one in self.tensors), None)
+            for name in self.layers.keys() & set(node.input):
+                yield node, name, lead
 
 
 def find_places(

@@ -47,14 +47,20 @@ def exact_scales(model: onnx.ModelProto, places: Places, quantizers: Mapping[str
     """
     constants = {one.name: one for one in model.graph.initializer}
     found: dict[str, Floats] = {}
-    for node in model.graph.node:
-        for name in places.layers.keys() & set(node.input):
-            data = next((quantizers.get(places.tensors[one]) for one in node.input if one in places.tensors), None)
-            bias = bias_of(node, constants)
-            if data is not None and bias is not None:
-                least = least_scales(bias, data, exact=True)
-                found[name] = np.maximum(found[name], least) if name in found else least
+    for node, name, lead in places.readers(model):
+        data, bias = quantizers.get(lead or ""), bias_of(node, constants)
+        if data is not None and bias is not None:
+            least = least_scales(bias, data, exact=True)
+            found[name] = np.maximum(found[name], least) if name in found else least
     return found
+
+
+def raised(scales: Floats, least: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Scales above 0, brought to at least so much by powers of two; and which of them were short of it."""
+    short = (scales > 0) & (scales < least)
+    found = scales.copy()
+    found[short] *= np.exp2(np.ceil(np.log2(least[short] / scales[short])))
+    return found, short
 
 
 def with_room(tensor: QuantizedTensor, weights: NDArray[Any], least: Floats) -> QuantizedTensor:
@@ -63,13 +69,11 @@ def with_room(tensor: QuantizedTensor, weights: NDArray[Any], least: Floats) -> 
     :param weights: as they were, in the tensor's shape
     :param least: [output channels]
     """
-    scales = tensor.scales.astype(np.float64)
-    if tensor.groups.kind != "channel" or len(least) != len(scales):
+    if tensor.groups.kind != "channel" or len(least) != len(tensor.scales):
         return tensor
-    short = (scales > 0) & (scales < least)
+    scales, short = raised(tensor.scales.astype(np.float64), least)
     if not short.any():
         return tensor
-    scales[short] *= np.exp2(np.ceil(np.log2(least[short] / scales[short])))
     matrix, indices = tensor.layer.matrix(weights.astype(np.float64)), tensor.indices.copy()
     indices[short] = tensor.set.nearest(matrix[short] / scales[short, None])
     return replace(tensor, indices=indices, scales=scales.astype(np.float32))

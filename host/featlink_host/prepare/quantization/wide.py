@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -26,18 +26,16 @@ SUM_LIMIT = 1 << 23
 def wide_layers(model: onnx.ModelProto, places: Places, quantizers: Mapping[str, Affine]) -> dict[str, Affine]:
     """Weights whose layers, all of them that read them, work on more than 8 bits; and the widest quantizer of those.
 
-    :param quantizers: by tensor, or by the tensor that leads it
+    :param quantizers: of tensors that lead others, at least those of more than 8 bits
     """
     seen: dict[str, list[Affine | None]] = {}
-    for node in model.graph.node:
-        for name in places.layers.keys() & set(node.input):
-            data = next((one for one in node.input if one in places.tensors), "")
-            seen.setdefault(name, []).append(quantizers.get(data) or quantizers.get(places.tensors.get(data, "")))
+    for _, name, lead in places.readers(model):
+        seen.setdefault(name, []).append(quantizers.get(lead or ""))
     found = {}
     for name, given in seen.items():
         known = [one for one in given if one is not None and one.bits > NARROW_BITS]
         if len(known) == len(given):
-            found[name] = max(known, key=lambda one: max(one.zero_point, one.last - one.zero_point))
+            found[name] = max(known, key=_reach)
     return found
 
 
@@ -60,16 +58,17 @@ def wide_weights(
     return found
 
 
-def sums_behind(model: onnx.ModelProto, places: Places, options: WeightOptions) -> dict[str, int]:
-    """Of tensors that lead others: the greatest sum of magnitudes that weights of 8 bits multiply their levels with."""
+def sums_behind(
+    model: onnx.ModelProto, places: Places, leads: Collection[str], options: WeightOptions
+) -> dict[str, int]:
+    """Of some leading tensors: the greatest sum of magnitudes that weights of 8 bits multiply their levels with."""
     constants = constants_of(model)
-    found: dict[str, int] = {}
-    for node in model.graph.node:
-        for name in places.layers.keys() & set(node.input):
+    found = dict.fromkeys(leads, 0)
+    for _, name, lead in places.readers(model):
+        if lead in found:
             layer = places.layers[name]
             most = _largest_sum(layer, quantized(layer, constants[name], replace(options, bits=NARROW_BITS)))
-            for lead in {places.tensors[one] for one in node.input if one in places.tensors}:
-                found[lead] = max(found.get(lead, 0), most or 0)
+            found[lead] = max(found[lead], most or 0)
     return found
 
 
@@ -78,7 +77,12 @@ def fits(data: Affine, weights: int) -> bool:
 
     :param weights: the sum of their magnitudes
     """
-    return weights * max(data.zero_point, data.last - data.zero_point) <= SUM_LIMIT
+    return weights * _reach(data) <= SUM_LIMIT
+
+
+def _reach(data: Affine) -> int:
+    """How far a level may be from the one that stands for 0."""
+    return max(data.zero_point, data.last - data.zero_point)
 
 
 def _largest_sum(layer: WeightLayer, tensor: QuantizedTensor) -> int | None:

@@ -69,7 +69,7 @@ def test_bits_are_as_many_as_sums_leave_room_for(channels: int, least: int, most
     options = WeightOptions(values="fixed-point", scale_from="error")
     found = wide_weights(model, places, {"x": Affine(0.125, 2048, 12)}, options)
     assert least <= found.get("first", 0) <= most
-    behind = sums_behind(model, places, options)["x"]
+    behind = sums_behind(model, places, ["x"], options)["x"]
     assert behind <= 9 * channels * 128
     assert fits(Affine(0.125, 128), behind)
     assert fits(Affine(0.125, 2048, 12), behind) == (channels < 256)
